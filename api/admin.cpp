@@ -1,0 +1,189 @@
+#include "api/admin.h"
+
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/json.hpp>
+#include <boost/url/encode.hpp>
+#include <boost/url/pct_string_view.hpp>
+
+#include "api/problem.h"
+#include "ledger/event_json.h"
+#include "ledger/operator.h"
+#include "replay/export.h"
+#include "replay/node_summary.h"
+
+namespace ledger::api {
+
+namespace json = boost::json;
+
+namespace {
+
+constexpr std::string_view kPrefix = "/ledger/v1/";
+constexpr int kMaxQueued = 32;
+
+Response json_response(const json::value& value) {
+  Response response;
+  response.content_type = "application/json";
+  response.body = json::serialize(value) + "\n";
+  return response;
+}
+
+std::vector<std::string_view> segments_of(std::string_view path) {
+  std::vector<std::string_view> segments;
+  while (!path.empty()) {
+    const auto slash = path.find('/');
+    segments.push_back(path.substr(0, slash));
+    path = slash == std::string_view::npos ? std::string_view() : path.substr(slash + 1);
+  }
+  return segments;
+}
+
+Result<NodeName> node_of(std::string_view segment) {
+  const auto encoded = boost::urls::make_pct_string_view(boost::urls::string_view(segment.data(), segment.size()));
+  if (!encoded) return Error{Errc::invalid, "the path is not percent-encoded as it should be"};
+  return NodeName::parse(encoded->decode());
+}
+
+// {"actor":"...","reason":"...","fingerprint":"...","force":false}
+struct ActionBody {
+  OperatorAction action;
+  std::string fingerprint;
+};
+
+Result<ActionBody> parse_action(const Request& request) {
+  json::error_code error;
+  const json::value value = json::parse(request.body, error);
+  if (error || !value.is_object())
+    return Error{Errc::invalid, "the body must be a JSON object with actor, reason, fingerprint, force"};
+  ActionBody body;
+  for (const auto& [key, item] : value.get_object()) {
+    if (key == "actor" && item.is_string()) {
+      body.action.actor = item.get_string();
+    } else if (key == "reason" && item.is_string()) {
+      body.action.reason = item.get_string();
+    } else if (key == "fingerprint" && item.is_string()) {
+      body.fingerprint = item.get_string();
+    } else if (key == "force" && item.is_bool()) {
+      body.action.force = item.get_bool();
+    } else {
+      return Error{Errc::invalid, "field '" + printable(std::string_view(key.data(), key.size()), 60) +
+                                      "' is unknown or of the wrong type"};
+    }
+  }
+  body.action.request_id = request.id;
+  body.action.source = request.source;
+  if (body.action.actor.empty()) return Error{Errc::invalid, "field 'actor' is missing"};
+  return body;
+}
+
+}  // namespace
+
+// One worker thread behind a counted queue.
+class Admin::Lane {
+ public:
+  bool try_post(std::function<void()> work) {
+    if (queued_.fetch_add(1) >= kMaxQueued) {
+      --queued_;
+      return false;
+    }
+    boost::asio::post(pool_, [this, work = std::move(work)] {
+      work();
+      --queued_;
+    });
+    return true;
+  }
+  void finish() { pool_.join(); }
+
+ private:
+  std::atomic<int> queued_{0};
+  boost::asio::thread_pool pool_{1};
+};
+
+Admin::Admin(Ledger& ledger, const Credentials& credentials)
+    : ledger_(ledger), credentials_(credentials), lane_(std::make_unique<Lane>()) {}
+
+Admin::~Admin() { lane_->finish(); }
+
+void Admin::handle(RequestPtr request, Reply reply) {
+  const bool queued = lane_->try_post([this, request, reply] {
+    const std::string_view authorization = request->header("authorization");
+    const Credentials::Verdict verdict = credentials_.check_operator(authorization);
+    Response response;
+    if (verdict.result == TokenResult::accepted) {
+      response = answer(*request);
+    } else {
+      Caller caller;
+      caller.auth = {.method = authorization.empty() ? "none" : "bearer", .principal = {}, .token = {}, .serial = {}};
+      Record record = record_of(*request, caller,
+                                TokenRejected{.status = 401, .reason = std::string(reason_name(verdict.result)), .token = {}});
+      record.endpoint = kPrefix;  // the rest of the path is the caller's invention
+      record.generation.clear();
+      Proposal proposal;
+      proposal.records.push_back(std::move(record));
+      const Result<Committed> recorded = ledger_.append_and_wait(std::move(proposal));
+      response = to_response(recorded ? Problem{401, "the operators' API needs the operator token: Authorization: "
+                                                     "Bearer <contents of cred/operator-token>"}
+                                      : problem_of(recorded.error()));
+    }
+    response.headers.emplace_back("Ledger-Request-Id", request->id);
+    reply(std::move(response));
+  });
+  if (!queued) reply(to_response({429, "too many operators' requests at once", 1}));
+}
+
+Response Admin::answer(const Request& request) {
+  const std::vector<std::string_view> path = segments_of(std::string_view(request.path).substr(kPrefix.size()));
+  const bool get = request.method == "GET";
+  if (path.size() == 1 && path[0] == "status") {
+    const Ledger::Stats stats = ledger_.stats();
+    return json_response({{"ledger", ledger_.log().id()},
+                          {"server", ledger_.server_id()},
+                          {"epoch", ledger_.epoch()},
+                          {"head", ledger_.log().head()},
+                          {"version", LEDGER_VERSION},
+                          {"batches", stats.batches},
+                          {"records", stats.records},
+                          {"counted", stats.counted},
+                          {"conflicts", stats.conflicts},
+                          {"overloaded", stats.overloaded}});
+  }
+  if (path.empty() || path[0] != "nodes" || path.size() > 3) return to_response(not_found(request.path));
+  if (path.size() == 1) {
+    const Result<json::array> nodes = replay::list_nodes(ledger_.log());
+    return nodes ? json_response(*nodes) : to_response(problem_of(nodes.error()));
+  }
+  const Result<NodeName> node = node_of(path[1]);
+  if (!node) return to_response(problem_of(node.error()));
+  if (path.size() == 3 && !get) return node_action(request, *node, path[2]);
+  if (!get) return to_response(method_not_allowed("GET"));
+  // What is still being counted belongs to the answer.
+  if (const Result<void> flushed = ledger_.flush_counts(); !flushed) return to_response(problem_of(flushed.error()));
+  if (path.size() == 2) {
+    const Result<json::object> summary = replay::describe_node(ledger_.log(), node->str());
+    return summary ? json_response(*summary) : to_response(problem_of(summary.error()));
+  }
+  if (path[2] != "history") return to_response(not_found(request.path));
+  Response response;
+  response.content_type = "application/jsonl";
+  const Result<void> exported = replay::export_node_history(ledger_.log(), node->str(), [&](std::string_view line) {
+    response.body += line;
+    return true;
+  });
+  return exported ? response : to_response(problem_of(exported.error()));
+}
+
+Response Admin::node_action(const Request& request, const NodeName& node, std::string_view action) {
+  if (request.method != "POST") return to_response(method_not_allowed("POST"));
+  const Result<ActionBody> body = parse_action(request);
+  if (!body) return to_response(problem_of(body.error()));
+  Result<Committed> done = Error{Errc::not_found, "no such action: accept, release and hold are known"};
+  if (action == "accept") done = accept_fingerprint(ledger_, node, body->fingerprint, body->action);
+  if (action == "release") done = release_binding(ledger_, node, body->action);
+  if (action == "hold") done = hold_name(ledger_, node, body->action);
+  if (!done) return to_response(problem_of(done.error()));
+  Response response = json_response({{"seq", done->last()}});
+  response.headers.emplace_back("Ledger-Seq", std::to_string(done->last()));
+  return response;
+}
+
+}  // namespace ledger::api

@@ -1,0 +1,37 @@
+// Who is asking: the credential of a request, checked. Pure apart from reading the ledger; any thread.
+#pragma once
+
+#include <string>
+
+#include "api/http.h"
+#include "ledger/credentials.h"
+#include "ledger/decision.h"
+#include "ledger/event.h"
+#include "ledger/issuer.h"
+#include "ledger/ledger.h"
+
+namespace ledger::api {
+
+enum class Role {
+  none,
+  agent,       // user `node`, k3s:agent
+  server,      // user `server`, k3s:server
+  node,        // certificate system:node:<name>, O=system:nodes
+  controller,  // certificate system:k3s-controller: k3s' own reader of endpoints
+};
+
+struct Caller {
+  TokenResult result = TokenResult::missing;
+  Role role = Role::none;
+  Auth auth;              // for the record: never a secret
+  std::string node;       // role node: the name in the certificate
+  std::string old_token;  // id of a presented secret that was valid once
+};
+
+// Authorization first, then the certificate: one that is valid decides (k3s tries Basic first; agents with an
+// old certificate beside a good token must get in). `allowed` says which roles may call; a valid identity
+// with another role is wrong_class.
+Caller identify(const Request& request, const Credentials& credentials, const Issuer& issuer, const Ledger& ledger,
+                std::initializer_list<Role> allowed);
+
+}  // namespace ledger::api

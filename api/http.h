@@ -1,0 +1,63 @@
+// Our own small request and response, so that handlers never see a socket, TLS or Beast, and tests need none.
+// Value types; any thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ledger/types.h"
+
+namespace ledger::api {
+
+struct Request {
+  std::string id;      // 16 hex digits, also the client's Ledger-Request-Id
+  std::string method;  // "GET"
+  std::string path;    // up to the '?', as sent
+  std::string query;   // after the '?'
+  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case, in order
+  std::string body;
+  std::string source;       // "10.0.0.5:41234"
+  std::string certificate;  // DER of the client's certificate, not yet verified; empty: none
+
+  // Value of the first header of this (lower-case) name, or empty.
+  std::string_view header(std::string_view name) const {
+    for (const auto& [key, value] : headers)
+      if (key == name) return value;
+    return {};
+  }
+  std::size_t header_count(std::string_view name) const {
+    std::size_t count = 0;
+    for (const auto& [key, value] : headers) count += key == name;
+    return count;
+  }
+};
+
+// What happens on a connection after a 101: the messages of one websocket, in order, from one thread at a time.
+class TunnelSession {
+ public:
+  virtual ~TunnelSession() = default;
+  // One binary message. An error ends the session with its message as the cause.
+  virtual Result<void> on_message(std::string_view bytes) = 0;
+  // Called once, last.
+  virtual void on_close(std::string_view cause) = 0;
+};
+
+struct Response {
+  int status = 200;
+  std::string content_type = "text/plain; charset=utf-8";
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;
+  // Set with status 101: the connection becomes this websocket.
+  std::shared_ptr<TunnelSession> tunnel;
+  // Not 0: `body` is the first chunk of a stream that stays open this long (a Kubernetes watch).
+  int stream_seconds = 0;
+};
+
+// Answers one request. Called exactly once, from any thread.
+using Reply = std::function<void(Response)>;
+
+}  // namespace ledger::api

@@ -1,0 +1,528 @@
+#include "api/listener.h"
+
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <boost/asio.hpp>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/ssl.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <boost/beast/ssl.hpp>
+#include <boost/beast/websocket.hpp>
+#include <ctime>
+#include <mutex>
+#include <unordered_set>
+
+#include "ledger/credentials.h"
+
+namespace ledger::api {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+namespace ssl = asio::ssl;
+namespace websocket = beast::websocket;
+using asio::ip::tcp;
+using error_code = boost::system::error_code;
+
+namespace {
+
+constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+constexpr std::chrono::seconds kLinger{2};  // for a peer to take our last words
+
+std::string text_of(const tcp::endpoint& endpoint) {
+  asio::ip::address address = endpoint.address();
+  if (address.is_v6() && address.to_v6().is_v4_mapped())
+    address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
+  const std::string host = address.to_string();
+  const std::string port = ":" + std::to_string(endpoint.port());
+  return address.is_v6() ? "[" + host + "]" + port : host + port;
+}
+
+// "bad_certificate" for an alert of the peer, else OpenSSL's reason, else the system's.
+std::string alert_name(const error_code& error) {
+  std::string name;
+  if (error.category() == asio::error::get_ssl_category()) {
+    const int reason = ERR_GET_REASON(static_cast<unsigned long>(error.value()));
+    const char* text = reason >= SSL_AD_REASON_OFFSET ? SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET)
+                                                      : ERR_reason_error_string(static_cast<unsigned long>(error.value()));
+    name = text != nullptr ? text : "unknown";
+  } else if (error == beast::error::timeout) {
+    name = "timed out";
+  } else if (error == ssl::error::stream_truncated || error == asio::error::eof ||
+             error == asio::error::connection_reset) {
+    name = "connection closed by the peer";
+  } else {
+    name = error.message();
+  }
+  name = to_lower(printable(name, 80));
+  for (char& c : name)
+    if (c == ' ') c = '_';
+  return name;
+}
+
+std::string der_of(X509* certificate) {
+  if (certificate == nullptr) return "";
+  const int size = i2d_X509(certificate, nullptr);
+  if (size <= 0) return "";
+  std::string der(static_cast<std::size_t>(size), '\0');
+  auto* out = reinterpret_cast<unsigned char*>(der.data());
+  i2d_X509(certificate, &out);
+  return der;
+}
+
+std::string http_date() {
+  thread_local std::time_t made_at = 0;
+  thread_local std::string text;
+  const std::time_t now = std::time(nullptr);
+  if (now != made_at) {
+    std::tm utc{};
+    gmtime_r(&now, &utc);
+    char buffer[40];
+    text.assign(buffer, std::strftime(buffer, sizeof buffer, "%a, %d %b %Y %H:%M:%S GMT", &utc));
+    made_at = now;
+  }
+  return text;
+}
+
+using HttpRequest = http::request<http::string_body>;
+using HttpResponse = http::response<http::string_body>;
+
+std::shared_ptr<const Request> to_request(HttpRequest&& in, const std::string& source, const std::string& certificate) {
+  auto request = std::make_shared<Request>();
+  request->id = random_hex(8);
+  request->method = std::string(in.method_string());
+  const std::string_view target(in.target().data(), in.target().size());
+  const auto question = target.find('?');
+  request->path = target.substr(0, question);
+  if (question != std::string_view::npos) request->query = target.substr(question + 1);
+  for (const auto& field : in)
+    request->headers.emplace_back(to_lower({field.name_string().data(), field.name_string().size()}),
+                                  std::string(field.value().data(), field.value().size()));
+  request->body = std::move(in.body());
+  request->source = source;
+  request->certificate = certificate;
+  return request;
+}
+
+HttpResponse to_http(Response&& response, unsigned version, bool keep_alive) {
+  HttpResponse out{static_cast<http::status>(response.status), version};
+  out.set(http::field::server, "ledger");
+  out.set(http::field::date, http_date());
+  out.set(http::field::content_type, response.content_type);
+  for (const auto& [name, value] : response.headers) out.set(name, value);
+  out.keep_alive(keep_alive);
+  out.body() = std::move(response.body);
+  out.prepare_payload();
+  return out;
+}
+
+}  // namespace
+
+// ---- shared state ----------------------------------------------------------------------------------------
+
+namespace {
+class Connection;
+}  // namespace
+
+struct Listener::State : std::enable_shared_from_this<Listener::State> {
+  State(asio::io_context& context, Limits limits_in, Callbacks callbacks_in)
+      : io(context), limits(limits_in), callbacks(std::move(callbacks_in)), acceptor(asio::make_strand(context)) {}
+
+  asio::io_context& io;
+  const Limits limits;
+  const Callbacks callbacks;
+  tcp::acceptor acceptor;
+  std::atomic<bool> stopping{false};
+  std::atomic<std::size_t> open_connections{0};
+
+  // Guarded by mutex.
+  std::mutex mutex;
+  std::shared_ptr<ssl::context> tls;
+  std::unordered_set<Connection*> connections;
+
+  std::shared_ptr<ssl::context> current_tls() {
+    const std::lock_guard lock(mutex);
+    return tls;
+  }
+  asio::awaitable<void> accept_loop();
+};
+
+namespace {
+
+// ---- one connection --------------------------------------------------------------------------------------
+
+using TlsStream = beast::ssl_stream<beast::tcp_stream>;
+using Websocket = websocket::stream<TlsStream>;
+
+// Lives on its strand from accept to close; the coroutine run() holds it alive.
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(std::shared_ptr<Listener::State> server, tcp::socket socket, std::shared_ptr<ssl::context> tls)
+      : server_(std::move(server)), tls_(std::move(tls)), stream_(std::move(socket), *tls_) {
+    ++server_->open_connections;
+    const std::lock_guard lock(server_->mutex);
+    server_->connections.insert(this);
+  }
+  ~Connection() {
+    {
+      const std::lock_guard lock(server_->mutex);
+      server_->connections.erase(this);
+    }
+    --server_->open_connections;
+  }
+
+  void start() {
+    asio::co_spawn(stream_.get_executor(), run(shared_from_this()), asio::detached);
+  }
+
+  // From any thread, under the server's mutex: the connection is alive while it is in the set.
+  void stop() {
+    asio::post(stream_.get_executor(), [weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->stop_now();
+    });
+  }
+
+ private:
+  enum class Phase { handshake, idle, busy, tunnel };
+
+  asio::awaitable<void> run(std::shared_ptr<Connection> self);
+  asio::awaitable<bool> serve_one();
+  asio::awaitable<Response> ask(std::shared_ptr<const Request> request);
+  asio::awaitable<void> refuse(error_code error);
+  asio::awaitable<void> serve_stream(Response response, unsigned version);
+  asio::awaitable<void> serve_tunnel(Response response, HttpRequest upgrade);
+  asio::awaitable<void> say_goodbye();
+
+  void stop_now() {
+    if (phase_ == Phase::tunnel && websocket_ != nullptr) {
+      tunnel_cause_ = "server stopped";
+      beast::get_lowest_layer(*websocket_).cancel();
+    } else if (phase_ == Phase::idle || phase_ == Phase::handshake) {
+      beast::get_lowest_layer(stream_).cancel();
+    }
+  }
+  beast::tcp_stream& socket() { return beast::get_lowest_layer(stream_); }
+
+  const std::shared_ptr<Listener::State> server_;
+  const std::shared_ptr<ssl::context> tls_;  // outlives the stream made from it
+  TlsStream stream_;
+  beast::flat_buffer buffer_;
+  std::string source_, certificate_;
+  Phase phase_ = Phase::handshake;
+  Websocket* websocket_ = nullptr;  // while in serve_tunnel
+  std::string tunnel_cause_;
+};
+
+asio::awaitable<void> Connection::run([[maybe_unused]] std::shared_ptr<Connection> self) {
+  error_code error;
+  const tcp::endpoint peer = socket().socket().remote_endpoint(error);
+  if (error) co_return;
+  source_ = text_of(peer);
+  socket().socket().set_option(tcp::no_delay(true), error);
+  socket().expires_after(server_->limits.handshake);
+  std::tie(error) = co_await stream_.async_handshake(ssl::stream_base::server, kAwait);
+  if (error) {
+    // A peer that never sent a byte checked the port, not us.
+    const bool said_something = BIO_number_read(SSL_get_rbio(stream_.native_handle())) > 0;
+    if (said_something && !server_->stopping) server_->callbacks.on_tls_failed(source_, alert_name(error));
+    co_return;
+  }
+  X509* certificate = SSL_get1_peer_certificate(stream_.native_handle());
+  certificate_ = der_of(certificate);
+  X509_free(certificate);
+  bool more = true;
+  socket().expires_after(server_->limits.request);
+  while (more) {
+    more = co_await serve_one();
+    socket().expires_after(server_->limits.idle);
+  }
+}
+
+// One request and its reply. True: the connection may carry another.
+asio::awaitable<bool> Connection::serve_one() {
+  phase_ = Phase::idle;
+  if (server_->stopping) co_return false;
+  error_code error;
+  std::size_t bytes = 0;
+  // The first byte may take its time; from then on the whole request has one deadline.
+  if (buffer_.size() == 0) {
+    const auto space = buffer_.prepare(4096);
+    std::tie(error, bytes) = co_await stream_.async_read_some(space, kAwait);
+    if (error) co_return false;
+    buffer_.commit(bytes);
+  }
+  socket().expires_after(server_->limits.request);
+  http::request_parser<http::string_body> parser;
+  parser.header_limit(static_cast<std::uint32_t>(server_->limits.header_bytes));
+  parser.body_limit(server_->limits.body_bytes);
+  std::tie(error, bytes) = co_await http::async_read(stream_, buffer_, parser, kAwait);
+  if (error) {
+    co_await refuse(error);
+    co_return false;
+  }
+  phase_ = Phase::busy;
+  HttpRequest message = parser.release();
+  const unsigned version = message.version();
+  const bool head = message.method() == http::verb::head;
+  bool keep_alive = message.keep_alive();
+  const bool wants_upgrade = websocket::is_upgrade(message);
+  HttpRequest upgrade;
+  if (wants_upgrade) upgrade = message;
+  auto request = to_request(std::move(message), source_, certificate_);
+  socket().expires_never();  // the ledger bounds how long it takes
+  Response response = co_await ask(std::move(request));
+  if (response.tunnel != nullptr && wants_upgrade) {
+    co_await serve_tunnel(std::move(response), std::move(upgrade));
+    co_return false;
+  }
+  if (response.stream_seconds > 0 && !head) {
+    co_await serve_stream(std::move(response), version);
+    co_return false;
+  }
+  keep_alive = keep_alive && !server_->stopping;
+  HttpResponse out = to_http(std::move(response), version, keep_alive);
+  if (head) out.body().clear();  // Content-Length stays what a GET would say
+  socket().expires_after(server_->limits.reply);
+  std::tie(error, bytes) = co_await http::async_write(stream_, out, kAwait);
+  if (error) co_return false;
+  if (!keep_alive) co_await say_goodbye();
+  co_return keep_alive;
+}
+
+// The handler's reply, awaited; it may come from another thread.
+asio::awaitable<Response> Connection::ask(std::shared_ptr<const Request> request) {
+  const auto executor = co_await asio::this_coro::executor;
+  auto initiate = [this, executor](auto handler, std::shared_ptr<const Request> asked) {
+    auto waiting = std::make_shared<decltype(handler)>(std::move(handler));
+    server_->callbacks.on_request(std::move(asked), [waiting, executor](Response response) {
+      auto answer = std::make_shared<Response>(std::move(response));
+      asio::post(executor, [waiting, answer] { std::move (*waiting)(std::move(*answer)); });
+    });
+  };
+  auto token = asio::use_awaitable;
+  Response response =
+      co_await asio::async_initiate<decltype(token), void(Response)>(initiate, token, std::move(request));
+  co_return response;
+}
+
+// A request that cannot be read: says why, then lets the peer finish talking so that it hears the answer.
+asio::awaitable<void> Connection::refuse(error_code error) {
+  int status = 400;
+  if (error == http::error::header_limit) status = 431;
+  if (error == http::error::body_limit) status = 413;
+  const bool gone = error == http::error::end_of_stream || error == asio::error::eof ||
+                    error == asio::error::connection_reset || error == asio::error::operation_aborted ||
+                    error == ssl::error::stream_truncated;
+  if (gone || server_->stopping) co_return;
+  if (error == beast::error::timeout) {
+    server_->callbacks.on_bad_request(source_, 408);
+    co_return;
+  }
+  server_->callbacks.on_bad_request(source_, status);
+  Response response;
+  response.status = status;
+  response.body = "the request cannot be read: " + error.message() + "\n";
+  HttpResponse out = to_http(std::move(response), 11, false);
+  socket().expires_after(kLinger);
+  std::size_t bytes = 0;
+  std::tie(error, bytes) = co_await http::async_write(stream_, out, kAwait);
+  if (error) co_return;
+  socket().socket().shutdown(tcp::socket::shutdown_send, error);
+  char sink[4096];
+  const auto into = asio::buffer(sink);
+  for (int chunks = 0; !error && chunks < 256; ++chunks)
+    std::tie(error, bytes) = co_await socket().async_read_some(into, kAwait);
+}
+
+// close_notify, and a moment for the peer's. Errors do not matter any more.
+asio::awaitable<void> Connection::say_goodbye() {
+  socket().expires_after(kLinger);
+  error_code error;
+  std::tie(error) = co_await stream_.async_shutdown(kAwait);
+}
+
+// A Kubernetes watch: one event, then silence until the time is over, the peer leaves or the server stops.
+asio::awaitable<void> Connection::serve_stream(Response response, unsigned version) {
+  http::response<http::empty_body> head{http::status::ok, version};
+  head.set(http::field::server, "ledger");
+  head.set(http::field::date, http_date());
+  head.set(http::field::content_type, response.content_type);
+  for (const auto& [name, value] : response.headers) head.set(name, value);
+  head.chunked(true);
+  head.keep_alive(false);
+  http::response_serializer<http::empty_body> serializer{head};
+  socket().expires_after(server_->limits.reply);
+  error_code error;
+  std::size_t bytes = 0;
+  std::tie(error, bytes) = co_await http::async_write_header(stream_, serializer, kAwait);
+  if (error) co_return;
+  const auto chunk = http::make_chunk(asio::const_buffer(response.body.data(), response.body.size()));
+  std::tie(error, bytes) = co_await asio::async_write(stream_, chunk, kAwait);
+  if (error) co_return;
+  phase_ = Phase::idle;
+  if (server_->stopping) co_return;
+  // Waiting is reading: the peer has nothing to say, so what comes is its leaving or our deadline.
+  socket().expires_after(std::chrono::seconds(response.stream_seconds));
+  char unexpected[64];
+  const auto into = asio::buffer(unexpected);
+  std::tie(error, bytes) = co_await stream_.async_read_some(into, kAwait);
+  if (error != beast::error::timeout) co_return;
+}
+
+asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest upgrade) {
+  Websocket ws(std::move(stream_));
+  websocket_ = &ws;
+  phase_ = Phase::tunnel;
+  beast::get_lowest_layer(ws).expires_never();
+  websocket::stream_base::timeout timeouts{};
+  timeouts.handshake_timeout = server_->limits.handshake;
+  timeouts.idle_timeout = server_->limits.tunnel_silence;
+  timeouts.keep_alive_pings = false;  // the agent pings; silence means that it is gone
+  ws.set_option(timeouts);
+  ws.read_message_max(server_->limits.tunnel_message_bytes);
+  const auto headers = response.headers;
+  auto decorate = [headers](websocket::response_type& reply) {
+    reply.set(http::field::server, "ledger");
+    for (const auto& [name, value] : headers) reply.set(name, value);
+  };
+  ws.set_option(websocket::stream_base::decorator(decorate));
+  error_code error;
+  std::size_t bytes = 0;
+  std::tie(error) = co_await ws.async_accept(upgrade, kAwait);
+  std::string cause;
+  beast::flat_buffer message;
+  while (!error && cause.empty() && !server_->stopping) {
+    message.clear();
+    std::tie(error, bytes) = co_await ws.async_read(message, kAwait);
+    if (error) break;
+    const auto data = message.data();
+    const std::string_view text(static_cast<const char*>(data.data()), data.size());
+    if (ws.got_text()) {
+      cause = "wrong websocket message type: text";
+    } else if (const Result<void> read = response.tunnel->on_message(text); !read) {
+      cause = "bad frame: " + read.error().message;
+    }
+  }
+  const bool closed_by_us = !cause.empty() || server_->stopping;
+  if (!tunnel_cause_.empty() || (cause.empty() && server_->stopping)) cause = "server stopped";
+  if (cause.empty()) {
+    if (error == websocket::error::closed) {
+      cause = "websocket: close " + std::to_string(ws.reason().code);
+    } else if (error == beast::error::timeout) {
+      cause = "no ping for " + std::to_string(server_->limits.tunnel_silence.count() / 1000) + " s";
+    } else {
+      cause = error.message();
+    }
+  }
+  if (closed_by_us) {
+    websocket::close_reason reason(server_->stopping ? websocket::close_code::going_away
+                                                     : websocket::close_code::protocol_error);
+    beast::get_lowest_layer(ws).expires_after(kLinger);
+    std::tie(error) = co_await ws.async_close(reason, kAwait);
+  }
+  websocket_ = nullptr;
+  response.tunnel->on_close(cause);
+}
+
+}  // namespace
+
+// ---- the listener ----------------------------------------------------------------------------------------
+
+asio::awaitable<void> Listener::State::accept_loop() {
+  const auto self = shared_from_this();
+  asio::steady_timer pause(acceptor.get_executor());
+  error_code error;
+  while (!stopping) {
+    if (open_connections >= limits.max_connections) {
+      pause.expires_after(std::chrono::milliseconds(20));
+      std::tie(error) = co_await pause.async_wait(kAwait);
+      continue;
+    }
+    tcp::socket socket(asio::make_strand(io));
+    std::tie(error) = co_await acceptor.async_accept(socket, kAwait);
+    if (stopping) break;
+    if (error) {
+      spdlog::warn("cannot accept a connection: {}; trying again", error.message());
+      pause.expires_after(std::chrono::milliseconds(200));
+      std::tie(error) = co_await pause.async_wait(kAwait);
+      continue;
+    }
+    const auto connection = std::make_shared<Connection>(self, std::move(socket), current_tls());
+    connection->start();
+  }
+}
+
+Listener::Listener(std::shared_ptr<State> state) : state_(std::move(state)) {}
+
+Listener::~Listener() {
+  if (state_ != nullptr) stop();
+}
+
+Result<std::unique_ptr<Listener>> Listener::open(asio::io_context& io, const std::string& address, std::uint16_t port,
+                                                 Limits limits, Callbacks callbacks) {
+  error_code error;
+  const auto ip = asio::ip::make_address(address, error);
+  if (error) return Error{Errc::invalid, "--listen " + printable(address, 60) + " is not an IP address"};
+  auto state = std::make_shared<State>(io, limits, std::move(callbacks));
+  const tcp::endpoint endpoint(ip, port);
+  tcp::acceptor& acceptor = state->acceptor;
+  const auto failed = [&](const std::string& hint) {
+    return Error{Errc::io, "cannot listen on " + text_of(endpoint) + ": " + error.message() + hint};
+  };
+  acceptor.open(endpoint.protocol(), error);
+  if (error) return failed("");
+  acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+  if (ip.is_v6() && ip.is_unspecified()) acceptor.set_option(asio::ip::v6_only(false), error);
+  acceptor.bind(endpoint, error);
+  if (error == asio::error::address_in_use)
+    return failed("; stop the program that uses the port, or choose another with --https-port");
+  if (error == asio::error::access_denied) return failed("; ports below 1024 need root");
+  if (error) return failed("; --listen must be an address of this machine");
+  acceptor.listen(4096, error);
+  if (error) return failed("");
+  return std::unique_ptr<Listener>(new Listener(std::move(state)));
+}
+
+Result<void> Listener::set_certificate(const std::string& chain_pem, const Secret& key_pem) {
+  auto tls = std::make_shared<ssl::context>(ssl::context::tls_server);
+  SSL_CTX* native = tls->native_handle();
+  SSL_CTX_set_min_proto_version(native, TLS1_2_VERSION);
+  SSL_CTX_set_options(native, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                  SSL_OP_CIPHER_SERVER_PREFERENCE);
+  SSL_CTX_set_session_cache_mode(native, SSL_SESS_CACHE_OFF);
+  SSL_CTX_set_num_tickets(native, 0);
+  // Asked for, not required, not judged: first-time agents have no certificate, and ours is judged per request.
+  SSL_CTX_set_verify(native, SSL_VERIFY_PEER, [](int, X509_STORE_CTX*) { return 1; });
+  error_code error;
+  tls->use_certificate_chain(asio::buffer(chain_pem), error);
+  if (!error) tls->use_private_key(asio::buffer(key_pem.reveal()), ssl::context::pem, error);
+  if (error) return Error{Errc::invalid, "the listener's certificate: " + error.message()};
+  const std::lock_guard lock(state_->mutex);
+  state_->tls = std::move(tls);
+  return {};
+}
+
+void Listener::start() {
+  asio::co_spawn(state_->acceptor.get_executor(), state_->accept_loop(), asio::detached);
+}
+
+void Listener::stop() {
+  if (state_->stopping.exchange(true)) return;
+  asio::post(state_->acceptor.get_executor(), [state = state_] {
+    error_code ignored;
+    state->acceptor.close(ignored);
+  });
+  const std::lock_guard lock(state_->mutex);
+  for (Connection* connection : state_->connections) connection->stop();
+}
+
+std::uint16_t Listener::port() const {
+  error_code ignored;
+  return state_->acceptor.local_endpoint(ignored).port();
+}
+
+std::size_t Listener::connections() const { return state_->open_connections; }
+
+}  // namespace ledger::api

@@ -1,0 +1,58 @@
+// The agents' side of the API: who may have what, and the record of it. One registration, told top to bottom,
+// is register_node() in registration.cpp.
+//
+// No reply leaves before its records are durable. What cannot be recorded is answered 503, never 403 and
+// never with a certificate. On the two kubelet endpoints 403 means a node password that does not fit, and
+// nothing else does: agents print one fixed sentence for every 403 there.
+//
+// Threads: every call from any thread; none blocks; replies come from the writer's thread or the caller's own.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "api/caller.h"
+#include "api/http.h"
+#include "ledger/credentials.h"
+#include "ledger/issuer.h"
+#include "ledger/ledger.h"
+
+namespace ledger::api {
+
+using RequestPtr = std::shared_ptr<const Request>;
+
+class Registration {
+ public:
+  Registration(Ledger& ledger, const Credentials& credentials, const Issuer& issuer)
+      : ledger_(ledger), credentials_(credentials), issuer_(issuer) {}
+
+  // A document for anyone with one of these roles: config, CA files, readyz, apiservers, endpoints.
+  void document(RequestPtr request, Reply reply, std::initializer_list<Role> allowed, Response document);
+  // serving-kubelet.crt and client-kubelet.crt: the node password is checked, first use binds the name.
+  void kubelet_certificate(RequestPtr request, Reply reply, Purpose purpose);
+  // client-kube-proxy.crt and client-k3s-controller.crt: no node is named.
+  void shared_certificate(RequestPtr request, Reply reply, Purpose purpose);
+  // The websocket tunnel; a kubelet's client certificate only.
+  void connect(RequestPtr request, Reply reply);
+
+ private:
+  struct Attempt;
+  void register_node(std::shared_ptr<Attempt> attempt);
+  void refuse(std::shared_ptr<Attempt> attempt, Ruling ruling);
+  void admit(std::shared_ptr<Attempt> attempt, Ruling ruling);
+  void refuse_token(const RequestPtr& request, const Reply& reply, const Caller& caller, const std::string& node);
+  // Appends; replies with `success` once durable, with 503 or 429 when that cannot be.
+  void record_then(RequestPtr request, Reply reply, Proposal proposal, Response success);
+  Caller identify(const Request& request, std::initializer_list<Role> allowed) const {
+    return api::identify(request, credentials_, issuer_, ledger_, allowed);
+  }
+
+  Ledger& ledger_;
+  const Credentials& credentials_;
+  const Issuer& issuer_;
+};
+
+// A record of this request by this caller, with everything common filled in.
+Record record_of(const Request& request, const Caller& caller, Event event);
+
+}  // namespace ledger::api

@@ -1,0 +1,418 @@
+#include "api/server.h"
+
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/address.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/json.hpp>
+#include <cerrno>
+#include <csignal>
+#include <system_error>
+#include <thread>
+
+#include "api/listener.h"
+#include "api/service.h"
+#include "ledger/credentials.h"
+#include "ledger/issuer.h"
+#include "ledger/ledger.h"
+
+namespace ledger::api {
+
+namespace asio = boost::asio;
+
+namespace {
+
+constexpr std::chrono::seconds kStopGrace{10};
+constexpr std::chrono::hours kRenewalCheck{6};
+constexpr std::int64_t kRenewBefore_s = 90 * 86400;  // as k3s' dynamiclistener
+constexpr rlim_t kSpareDescriptors = 640;            // RocksDB's files and a few more
+
+// Addresses of this machine that others may reach it by, loopback and link-local left out.
+std::vector<std::string> own_addresses() {
+  std::vector<std::string> found;
+  ifaddrs* all = nullptr;
+  if (getifaddrs(&all) != 0) return found;
+  for (const ifaddrs* one = all; one != nullptr; one = one->ifa_next) {
+    if (one->ifa_addr == nullptr || (one->ifa_flags & IFF_UP) == 0) continue;
+    asio::ip::address address;
+    if (one->ifa_addr->sa_family == AF_INET) {
+      const auto* v4 = reinterpret_cast<const sockaddr_in*>(one->ifa_addr);
+      address = asio::ip::address_v4(ntohl(v4->sin_addr.s_addr));
+    } else if (one->ifa_addr->sa_family == AF_INET6) {
+      const auto* v6 = reinterpret_cast<const sockaddr_in6*>(one->ifa_addr);
+      asio::ip::address_v6::bytes_type bytes;
+      std::copy(std::begin(v6->sin6_addr.s6_addr), std::end(v6->sin6_addr.s6_addr), bytes.begin());
+      address = asio::ip::address_v6(bytes);
+    } else {
+      continue;
+    }
+    if (!address.is_loopback() && !(address.is_v6() && address.to_v6().is_link_local()))
+      found.push_back(address.to_string());
+  }
+  freeifaddrs(all);
+  std::stable_sort(found.begin(), found.end(), [](const std::string& a, const std::string& b) {
+    return (a.find(':') == std::string::npos) > (b.find(':') == std::string::npos);  // IPv4 first
+  });
+  return found;
+}
+
+std::string host_name() {
+  char name[256] = {};
+  if (gethostname(name, sizeof name - 1) != 0 || name[0] == '\0') return "server";
+  return printable(to_lower(name), 100);
+}
+
+Result<void> make_data_dir(const std::filesystem::path& dir) {
+  std::error_code error;
+  const bool existed = std::filesystem::exists(dir, error);
+  std::filesystem::create_directories(dir, error);
+  if (!error && !existed) std::filesystem::permissions(dir, std::filesystem::perms::owner_all, error);
+  if (!error && access(dir.c_str(), R_OK | W_OK | X_OK) != 0) error = std::error_code(errno, std::generic_category());
+  if (error)
+    return Error{Errc::io, "cannot use the data directory " + dir.string() + ": " + error.message() +
+                               "; run as its owner (root), or name another with --data-dir"};
+  return {};
+}
+
+// Each connection is a descriptor. Takes what the hard limit gives and returns how many connections fit.
+std::size_t raise_descriptor_limit(std::size_t wanted) {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return wanted;
+  const rlim_t needed = wanted + kSpareDescriptors;
+  if (limit.rlim_cur < needed) {
+    limit.rlim_cur = std::min<rlim_t>(needed, limit.rlim_max);
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+  if (limit.rlim_cur >= needed) return wanted;
+  const std::size_t fits = limit.rlim_cur > kSpareDescriptors + 64 ? limit.rlim_cur - kSpareDescriptors : 64;
+  spdlog::warn("the limit of open files ({}) allows {} connections; raise it (LimitNOFILE=) for more",
+               limit.rlim_cur, fits);
+  return fits;
+}
+
+// k3s' cred/ipsec.psk: agents of every release want one.
+Result<std::string> ipsec_psk(const std::filesystem::path& data_dir) {
+  const std::filesystem::path path = data_dir / "cred" / "ipsec.psk";
+  const Result<std::string> read = read_file(path, 1024);
+  if (read) return std::string(trim(*read));
+  if (read.error().code != Errc::not_found) return read.error();
+  const std::string fresh = random_hex(48);
+  if (const Result<void> written = write_file(path, fresh + "\n", 0600); !written) return written.error();
+  return fresh;
+}
+
+std::string url_of(const std::string& address, std::uint16_t port) {
+  const bool v6 = address.find(':') != std::string::npos;
+  return "https://" + (v6 ? "[" + address + "]" : address) + ":" + std::to_string(port);
+}
+
+std::filesystem::path server_file(const std::filesystem::path& data_dir) { return data_dir / "server.json"; }
+
+}  // namespace
+
+struct Server::State {
+  ServerOptions options;
+  std::string url;        // as agents are told
+  std::string local_url;  // as commands on this machine reach us
+  std::vector<std::string> listener_names;
+
+  std::optional<Credentials> credentials;
+  std::optional<Issuer> issuer;
+  std::unique_ptr<Ledger> ledger;
+  std::optional<AgentConfig> config;
+  std::unique_ptr<Service> service;
+
+  asio::io_context io;
+  std::unique_ptr<Listener> listener;
+  std::vector<std::thread> threads;
+  std::optional<asio::signal_set> signals;
+  std::optional<asio::steady_timer> second, renewal;
+
+  std::mutex mutex;
+  std::condition_variable stop_asked;
+  std::string stop_reason;             // guarded by mutex; not empty: stop
+  std::optional<Error> failure;        // guarded by mutex
+  Time certificate_ends;               // of the listener; owned by the io_context's threads after start
+
+  void ask_stop(const std::string& reason) {
+    {
+      const std::lock_guard lock(mutex);
+      if (stop_reason.empty()) stop_reason = reason;
+    }
+    stop_asked.notify_all();
+  }
+
+  Result<void> open_ledger();
+  Result<void> describe_cluster();
+  Result<void> note_tokens();
+  Result<void> note_start();
+  Result<void> renew_certificate();
+  Result<void> listen();
+  void serve();
+  void every_second();
+  void watch_certificate();
+  void drain();
+};
+
+// ---- start -----------------------------------------------------------------------------------------------
+
+Result<void> Server::State::open_ledger() {
+  Ledger::Options ledger_options;
+  ledger_options.log.dir = options.data_dir / "events";
+  ledger_options.server_name = options.server_name.empty() ? host_name() : options.server_name;
+  ledger_options.min_free_bytes = options.min_free_bytes;
+  ledger_options.on_failure = [this](const Error& error) {
+    {
+      const std::lock_guard lock(mutex);
+      failure = error;
+    }
+    ask_stop("storage failure");
+  };
+  Result<std::unique_ptr<Ledger>> opened = Ledger::open(std::move(ledger_options));
+  if (!opened) return opened.error();
+  ledger = std::move(*opened);
+  return {};
+}
+
+Result<void> Server::State::describe_cluster() {
+  std::vector<std::string> addresses = own_addresses();
+  boost::system::error_code error;
+  const bool everywhere = asio::ip::make_address(options.listen, error).is_unspecified();
+  if (options.advertise_address.empty()) {
+    options.advertise_address = addresses.empty() ? "127.0.0.1" : addresses.front();
+    if (!everywhere) options.advertise_address = options.listen;
+  }
+  asio::ip::make_address(options.advertise_address, error);
+  if (error)
+    return Error{Errc::invalid,
+                 "--advertise-address " + printable(options.advertise_address, 60) + " is not an IP address"};
+  const Result<std::string> psk = ipsec_psk(options.data_dir);
+  if (!psk) return psk.error();
+  Result<AgentConfig> made =
+      AgentConfig::make(options.cluster, options.advertise_address, listener->port(), *psk);
+  if (!made) return made.error();
+  config = std::move(*made);
+  url = url_of(options.advertise_address, listener->port());
+  local_url = url_of(everywhere ? "127.0.0.1" : options.listen, listener->port());
+  listener_names = std::move(addresses);
+  listener_names.push_back(options.advertise_address);
+  listener_names.push_back(host_name());
+  listener_names.insert(listener_names.end(), options.tls_sans.begin(), options.tls_sans.end());
+  return {};
+}
+
+// The tokens in force that the log does not know yet become events; a class that had another one is rotated.
+Result<void> Server::State::note_tokens() {
+  Proposal proposal;
+  const auto note = [&](const std::string& id, const char* token_class) {
+    bool had_another = false;
+    for (const TokenState& token : ledger->tokens()) {
+      if (token.status != TokenState::Status::valid || token.token_class != token_class) continue;
+      if (token.id == id) return;
+      had_another = true;
+    }
+    Record record;
+    if (had_another)
+      record.event = TokenRotated{.token = id, .token_class = token_class, .expires = {}, .actor = "ledger serve"};
+    else
+      record.event = TokenCreated{.token = id, .token_class = token_class, .expires = {}, .actor = "ledger serve"};
+    proposal.records.push_back(std::move(record));
+  };
+  note(credentials->server_token_id(), "server");
+  if (credentials->agent_token_id() != credentials->server_token_id()) note(credentials->agent_token_id(), "agent");
+  note(credentials->operator_token_id(), "operator");
+  if (proposal.records.empty()) return {};
+  const Result<Committed> committed = ledger->append_and_wait(std::move(proposal));
+  if (!committed) return committed.error();
+  return {};
+}
+
+Result<void> Server::State::note_start() {
+  Record record;
+  record.event = ServerStarted{.version = LEDGER_VERSION,
+                               .client_ca = issuer->client_ca_sha256(),
+                               .server_ca = issuer->server_ca_sha256(),
+                               .ledger = ledger->log().id(),
+                               .clean = ledger->was_clean()};
+  Proposal proposal;
+  proposal.records.push_back(std::move(record));
+  const Result<Committed> committed = ledger->append_and_wait(std::move(proposal));
+  if (!committed) return committed.error();
+  return note_tokens();
+}
+
+Result<void> Server::State::renew_certificate() {
+  const Result<IssuedCertificate> issued =
+      issuer->issue_listener(listener_names, options.cluster.cluster_domain, Time::now());
+  if (!issued) return issued.error();
+  certificate_ends = issued->not_after;
+  return listener->set_certificate(issued->leaf_pem + issued->ca_pem, issued->key_pem);
+}
+
+Result<void> Server::State::listen() {
+  Listener::Limits limits;
+  limits.max_connections = raise_descriptor_limit(options.max_connections);
+  Listener::Callbacks callbacks;
+  callbacks.on_request = [this](RequestPtr request, Reply reply) {
+    service->handle(std::move(request), std::move(reply));
+  };
+  callbacks.on_tls_failed = [this](const std::string& source, const std::string& alert) {
+    service->tls_failed(source, alert);
+  };
+  callbacks.on_bad_request = [this](const std::string& source, int status) { service->bad_request(source, status); };
+  Result<std::unique_ptr<Listener>> opened =
+      Listener::open(io, options.listen, options.https_port, limits, std::move(callbacks));
+  if (!opened) return opened.error();
+  listener = std::move(*opened);
+  return {};
+}
+
+void Server::State::serve() {
+  signals.emplace(io, SIGTERM, SIGINT);
+  signals->async_wait([this](const boost::system::error_code& error, int) {
+    if (!error) ask_stop("signal");
+  });
+  second.emplace(io);
+  renewal.emplace(io);
+  every_second();
+  watch_certificate();
+  listener->start();
+  const unsigned count = options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
+  for (unsigned i = 0; i < count; ++i) threads.emplace_back([this] { io.run(); });
+}
+
+void Server::State::every_second() {
+  second->expires_after(std::chrono::seconds(1));
+  second->async_wait([this](const boost::system::error_code& error) {
+    if (error) return;
+    service->tick(false);
+    every_second();
+  });
+}
+
+// A server that runs for a year must not end up with an expired certificate.
+void Server::State::watch_certificate() {
+  renewal->expires_after(kRenewalCheck);
+  renewal->async_wait([this](const boost::system::error_code& error) {
+    if (error) return;
+    if (Time::now().plus_seconds(kRenewBefore_s) > certificate_ends)
+      if (const Result<void> renewed = renew_certificate(); !renewed)
+        spdlog::error("cannot renew the listener's certificate: {}", renewed.error().message);
+    watch_certificate();
+  });
+}
+
+Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
+  auto state = std::make_unique<State>();
+  state->options = std::move(options);
+  const std::filesystem::path& dir = state->options.data_dir;
+  if (const Result<void> made = make_data_dir(dir); !made) return made.error();
+  // The log first: it is the lock that keeps a second server out of the directory.
+  if (const Result<void> opened = state->open_ledger(); !opened) return opened.error();
+  const bool log_exists = state->ledger->log().head() > 0;
+  Result<Credentials> credentials = Credentials::open({.data_dir = dir,
+                                                       .token = state->options.token.clone(),
+                                                       .agent_token = state->options.agent_token.clone(),
+                                                       .log_exists = log_exists});
+  if (!credentials) return credentials.error();
+  state->credentials = std::move(*credentials);
+  Result<Issuer> issuer = Issuer::open(dir, Time::now(), log_exists);
+  if (!issuer) return issuer.error();
+  state->issuer.emplace(std::move(*issuer));
+  if (const Result<void> listening = state->listen(); !listening) return listening.error();
+  if (const Result<void> described = state->describe_cluster(); !described) return described.error();
+  if (const Result<void> renewed = state->renew_certificate(); !renewed) return renewed.error();
+  if (const Result<void> written = state->credentials->write_token_files(state->issuer->ca_hash()); !written)
+    return written.error();
+  if (const Result<void> noted = state->note_start(); !noted) return noted.error();
+  const boost::json::object description = {{"url", state->local_url}, {"pid", static_cast<std::int64_t>(getpid())}};
+  if (const Result<void> written = write_file(server_file(dir), boost::json::serialize(description) + "\n", 0644);
+      !written)
+    return written.error();
+  state->service =
+      std::make_unique<Service>(*state->ledger, *state->credentials, *state->issuer, *state->config);
+  state->serve();
+  return std::unique_ptr<Server>(new Server(std::move(state)));
+}
+
+// ---- stop ------------------------------------------------------------------------------------------------
+
+// Requests under way finish, idle connections and tunnels close; then no network thread runs any more.
+void Server::State::drain() {
+  if (threads.empty()) return;
+  listener->stop();
+  const auto deadline = std::chrono::steady_clock::now() + kStopGrace;
+  while (listener->connections() > 0 && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  if (const std::size_t left = listener->connections(); left > 0)
+    spdlog::warn("{} connections did not finish in {} s and are cut off", left, kStopGrace.count());
+  io.stop();
+  for (std::thread& thread : threads) thread.join();
+  threads.clear();
+}
+
+Result<void> Server::run() {
+  std::string reason;
+  {
+    std::unique_lock lock(state_->mutex);
+    state_->stop_asked.wait(lock, [&] { return !state_->stop_reason.empty(); });
+    reason = state_->stop_reason;
+  }
+  spdlog::info("stopping: {}", reason);
+  state_->drain();
+  state_->service->tick(true);
+  state_->service.reset();
+  std::error_code ignored;
+  std::filesystem::remove(server_file(state_->options.data_dir), ignored);
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (state_->failure) return *state_->failure;
+  }
+  if (const Result<void> flushed = state_->ledger->flush_counts(); !flushed) return flushed.error();
+  Record record;
+  record.event = ServerStopped{.reason = reason};
+  Proposal proposal;
+  proposal.use_reserve = true;
+  proposal.records.push_back(std::move(record));
+  const Result<Committed> stopped = state_->ledger->append_and_wait(std::move(proposal));
+  if (!stopped) return stopped.error();
+  return state_->ledger->close();
+}
+
+// Callbacks of the ledger post to the io_context and requests use the service: they go before what they use.
+Server::~Server() {
+  if (state_ == nullptr) return;
+  state_->drain();
+  state_->service.reset();
+  state_->ledger.reset();
+}
+
+void Server::stop() { state_->ask_stop("asked to stop"); }
+std::uint16_t Server::port() const { return state_->listener->port(); }
+const std::string& Server::url() const { return state_->url; }
+std::filesystem::path Server::data_dir() const { return state_->options.data_dir; }
+
+Result<std::string> running_server_url(const std::filesystem::path& data_dir) {
+  const Result<std::string> text = read_file(server_file(data_dir), 4096);
+  if (!text) return text.error();
+  boost::json::error_code error;
+  const boost::json::value value = boost::json::parse(*text, error);
+  const boost::json::value* url = !error && value.is_object() ? value.get_object().if_contains("url") : nullptr;
+  if (url == nullptr || !url->is_string())
+    return Error{Errc::corrupt, server_file(data_dir).string() + " is not what a server writes; restart the server"};
+  return std::string(url->get_string());
+}
+
+}  // namespace ledger::api

@@ -1,0 +1,58 @@
+// One registration server: credentials, certificate authorities, ledger, service and listener put together,
+// started in an order that never answers before it can record, and stopped in the reverse order.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/agent_config.h"
+#include "ledger/types.h"
+
+namespace ledger::api {
+
+struct ServerOptions {
+  std::filesystem::path data_dir = "/var/lib/ledger";
+  std::string listen = "::";
+  std::uint16_t https_port = 6443;
+  std::string advertise_address;      // empty: this machine's first address
+  std::vector<std::string> tls_sans;  // further names and addresses of the listener's certificate
+  std::string server_name;            // empty: the host name
+  Secret token, agent_token;          // empty: those on disk, or fresh ones
+  ClusterOptions cluster;
+  unsigned threads = 0;  // network threads; 0: one per core
+  std::size_t max_connections = 16384;
+  std::uint64_t min_free_bytes = 64 << 20;
+};
+
+class Server {
+ public:
+  // Everything is checked and bound, the start is recorded, and requests are being answered when this returns.
+  // Errors are one line that says what to do. Creates the data directory (0700) when there is none.
+  static Result<std::unique_ptr<Server>> start(ServerOptions options);
+  ~Server();
+
+  // Blocks until SIGTERM, SIGINT, stop() or a storage failure; then stops in order: no new connections,
+  // requests under way finish (10 s at most), tunnels close and are recorded, the log is closed. An error: the
+  // log could not be written, the process must exit with a status that is not 0.
+  Result<void> run();
+  // From any thread.
+  void stop();
+
+  std::uint16_t port() const;
+  // "https://<advertised address>:<port>", what an agent's --server takes.
+  const std::string& url() const;
+  std::filesystem::path data_dir() const;
+
+ private:
+  struct State;
+  explicit Server(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// Where the server of a data directory can be reached, written by a running server (server.json, 0644).
+Result<std::string> running_server_url(const std::filesystem::path& data_dir);
+
+}  // namespace ledger::api

@@ -1,0 +1,45 @@
+#include "ledger/decision.h"
+
+namespace ledger {
+
+std::string_view reason_name(TokenResult result) {
+  switch (result) {
+    case TokenResult::accepted: return "accepted";
+    case TokenResult::missing: return "missing";
+    case TokenResult::malformed: return "malformed";
+    case TokenResult::unknown_principal: return "unknown_principal";
+    case TokenResult::wrong_secret: return "wrong_secret";
+    case TokenResult::expired: return "expired";
+    case TokenResult::revoked: return "revoked";
+    case TokenResult::superseded: return "superseded";
+    case TokenResult::wrong_class: return "wrong_class";
+  }
+  fatal("a TokenResult without a name");
+}
+
+std::string_view reason_name(HeaderResult result) {
+  switch (result) {
+    case HeaderResult::complete: return "complete";
+    case HeaderResult::node_name_missing: return "node_name_missing";
+    case HeaderResult::node_name_invalid: return "node_name_invalid";
+    case HeaderResult::node_password_missing: return "node_password_missing";
+    case HeaderResult::node_name_mismatch: return "node_name_mismatch";
+    case HeaderResult::node_unknown: return "node_unknown";
+    case HeaderResult::bad_request: return "bad_request";
+  }
+  fatal("a HeaderResult without a name");
+}
+
+Ruling decide(const Evidence& evidence) {
+  if (evidence.token != TokenResult::accepted) return Ruling::refuse_token;
+  if (evidence.headers != HeaderResult::complete) return Ruling::refuse_headers;
+  const NodeState& node = evidence.node;
+  // A binding by k3s' scrypt hash is compared before the evidence is gathered (issue: import); here it only
+  // means "bound to something whose fingerprint we do not know".
+  // Not knowing what is bound and not knowing what was presented are not "the same password".
+  const bool same = node.bound.known() && node.bound == evidence.presented;
+  if (node.is_bound()) return same ? Ruling::admit_known : Ruling::refuse_mismatch;
+  return node.held ? Ruling::refuse_held : Ruling::admit_first;
+}
+
+}  // namespace ledger

@@ -1,0 +1,27 @@
+// Stored bytes <-> records and node states. The only place that knows the binary format (docs/EVENTS.md,
+// "Stored form"): one byte format version, two bytes tag (little-endian Kind), then the fields in the order of
+// their `fields` list as little-endian cereal portable binary (its byte-order mark, 1, first). A record has one
+// form: bytes that decode encode to themselves. A variant's index is never stored. Any thread.
+//
+// Old versions decode for ever (tests/golden). To change the format: add a version, keep the old reader.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "ledger/event.h"
+#include "ledger/node_table.h"
+
+namespace ledger {
+
+inline constexpr std::uint8_t kRecordFormatVersion = 1;
+
+std::string encode(const Record& record);
+// Errc::corrupt for bytes that are not exactly one record of a known version and kind. Every length is
+// checked before memory is taken for it, so hostile bytes cost at most their own size.
+Result<Record> decode_record(std::string_view bytes);
+
+std::string encode(const NodeState& state);
+Result<NodeState> decode_node_state(std::string_view bytes);
+
+}  // namespace ledger

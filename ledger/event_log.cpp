@@ -1,0 +1,399 @@
+#include "ledger/event_log.h"
+
+#include <rocksdb/db.h>
+#include <rocksdb/env.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <system_error>
+
+#include "ledger/credentials.h"
+#include "ledger/event_codec.h"
+
+namespace ledger {
+namespace {
+
+constexpr int kStoreFormat = 1;
+
+using rocksdb::Slice;
+using rocksdb::Status;
+
+// ---- keys ------------------------------------------------------------------------------------------------
+
+constexpr std::size_t kSeqBytes = 8;
+
+void put_seq(std::string& out, Seq seq) {
+  for (int shift = 56; shift >= 0; shift -= 8) out.push_back(static_cast<char>((seq >> shift) & 0xFF));
+}
+
+Seq get_seq(const char* bytes) {
+  Seq seq = 0;
+  for (std::size_t i = 0; i < kSeqBytes; ++i) seq = seq << 8 | static_cast<unsigned char>(bytes[i]);
+  return seq;
+}
+
+std::string event_key(Seq seq) {
+  std::string key;
+  put_seq(key, seq);
+  return key;
+}
+
+// A value with a NUL would break the order of keys; the values we write cannot hold one, a question may.
+std::string index_prefix(Index index, std::string_view value) {
+  std::string key(1, static_cast<char>(index));
+  key += value.substr(0, value.find('\0'));
+  key.push_back('\0');
+  return key;
+}
+
+std::string index_key(Index index, std::string_view value, Seq seq) {
+  std::string key = index_prefix(index, value);
+  put_seq(key, seq);
+  return key;
+}
+
+// ---- options ---------------------------------------------------------------------------------------------
+
+rocksdb::DBOptions db_options(const EventLog::Options& options) {
+  rocksdb::DBOptions db;
+  db.env = options.env != nullptr ? options.env : rocksdb::Env::Default();
+  db.create_if_missing = options.create;
+  db.create_missing_column_families = options.create;
+  db.paranoid_checks = true;  // any damage met on open or compaction is an error, not a guess
+  // Drops a torn batch at the very end (never acknowledged), refuses damage anywhere before it.
+  db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  db.track_and_verify_wals_in_manifest = true;  // a write-ahead log that was deleted is damage, not an empty log
+  db.recycle_log_file_num = 0;                  // old bytes must not be mistaken for new ones
+  db.manual_wal_flush = false;                  // every write reaches the file before it is synced
+  db.max_total_wal_size = 128 << 20;            // bounds the work of the next open
+  db.max_open_files = 512;                      // leaves file descriptors to the agents
+  db.max_background_jobs = 2;
+  db.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  db.keep_log_file_num = 2;
+  db.max_log_file_size = 1 << 20;
+  db.stats_dump_period_sec = 0;  // no timers of its own
+  db.stats_persist_period_sec = 0;
+  return db;
+}
+
+rocksdb::ColumnFamilyOptions family_options(std::size_t write_buffer_bytes) {
+  rocksdb::ColumnFamilyOptions family;
+  family.write_buffer_size = write_buffer_bytes;
+  family.compression = rocksdb::kLZ4Compression;  // records repeat themselves; LZ4 costs less than the disk saved
+  rocksdb::BlockBasedTableOptions table;
+  table.block_size = 16 << 10;  // history is read in runs
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return family;
+}
+
+enum Family { kMeta, kEvents, kIndex, kNodes, kFamilies };
+
+std::vector<rocksdb::ColumnFamilyDescriptor> families() {
+  return {{rocksdb::kDefaultColumnFamilyName, family_options(1 << 20)},
+          {"events", family_options(32 << 20)},
+          {"index", family_options(16 << 20)},
+          {"nodes", family_options(16 << 20)}};
+}
+
+// ---- errors ----------------------------------------------------------------------------------------------
+
+Error error_of(const Status& status, const std::filesystem::path& dir) {
+  const std::string text = status.ToString();
+  const auto has = [&](std::string_view part) { return text.find(part) != std::string::npos; };
+  if (has("lock file") || has("LOCK: Resource temporarily unavailable") || has("lock hold by current process"))
+    return {Errc::locked, "another ledger process uses " + dir.string() +
+                              "; stop it first, or use --data-dir to name another directory"};
+  if (has("Permission denied") || has("Read-only file system"))
+    return {Errc::io, "cannot open " + dir.string() + " (" + text + "); run as its owner or name another --data-dir"};
+  if (status.IsNoSpace() || has("No space left"))
+    return {Errc::io, "no space left for " + dir.string() + " (" + text + "); free space and start again"};
+  if (status.IsCorruption())
+    return {Errc::corrupt, "the log in " + dir.string() + " is damaged (" + text +
+                               "); do not write to it: keep a copy, then restore a backup"};
+  if (status.IsInvalidArgument() && has("does not exist"))
+    return {Errc::not_found, "there is no log in " + dir.string()};
+  return {Errc::io, "the log in " + dir.string() + ": " + text};
+}
+
+}  // namespace
+
+// ---- state -----------------------------------------------------------------------------------------------
+
+struct EventLog::State {
+  std::filesystem::path dir;
+  std::unique_ptr<rocksdb::DB> db;
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;  // freed before db
+  std::filesystem::path secondary_dir;                // follower only: scratch space, removed at the end
+  std::string id;
+  std::atomic<Seq> head{0};
+
+  ~State() {
+    for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
+    db.reset();
+    std::error_code ignored;  // a scratch directory left behind harms nobody
+    if (!secondary_dir.empty()) std::filesystem::remove_all(secondary_dir, ignored);
+  }
+
+  Result<void> checked(const Status& status) const {
+    if (status.ok()) return {};
+    return error_of(status, dir);
+  }
+
+  std::unique_ptr<rocksdb::Iterator> iterate(Family family) const {
+    rocksdb::ReadOptions options;
+    options.readahead_size = 256 << 10;
+    return std::unique_ptr<rocksdb::Iterator>(db->NewIterator(options, handles[family]));
+  }
+
+  Result<void> find_head() {
+    const auto it = iterate(kEvents);
+    it->SeekToLast();
+    if (!it->status().ok()) return error_of(it->status(), dir);
+    head = it->Valid() && it->key().size() == kSeqBytes ? get_seq(it->key().data()) : 0;
+    return {};
+  }
+
+  // Checks the store's format; a new store gets its id.
+  Result<void> find_identity(bool may_create) {
+    std::string format;
+    Status status = db->Get({}, handles[kMeta], "format", &format);
+    if (status.IsNotFound() && may_create) {
+      rocksdb::WriteBatch batch;
+      batch.Put(handles[kMeta], "format", std::to_string(kStoreFormat));
+      batch.Put(handles[kMeta], "id", random_hex(8));
+      rocksdb::WriteOptions write;
+      write.sync = true;
+      if (status = db->Write(write, &batch); !status.ok()) return error_of(status, dir);
+      format = std::to_string(kStoreFormat);
+    } else if (!status.ok()) {
+      return error_of(status, dir);
+    }
+    if (format != std::to_string(kStoreFormat))
+      return Error{Errc::invalid, "the log in " + dir.string() + " has store format " + printable(format, 20) +
+                                      "; this program reads format " + std::to_string(kStoreFormat) +
+                                      ": use the ledger that wrote it, or a newer one"};
+    return checked(db->Get({}, handles[kMeta], "id", &id));
+  }
+};
+
+EventLog::EventLog(std::unique_ptr<State> state) : state_(std::move(state)) {}
+EventLog::~EventLog() = default;
+
+Result<std::unique_ptr<EventLog>> EventLog::open(const Options& options) {
+  auto state = std::make_unique<State>();
+  state->dir = options.dir;
+  rocksdb::DB* db = nullptr;
+  const Status status =
+      rocksdb::DB::Open(db_options(options), options.dir.string(), families(), &state->handles, &db);
+  state->db.reset(db);
+  if (!status.ok()) return error_of(status, options.dir);
+  if (const Result<void> identity = state->find_identity(options.create); !identity) return identity.error();
+  if (const Result<void> head = state->find_head(); !head) return head.error();
+  return std::unique_ptr<EventLog>(new EventLog(std::move(state)));
+}
+
+Result<std::unique_ptr<EventLog>> EventLog::follow(const Options& options) {
+  auto state = std::make_unique<State>();
+  state->dir = options.dir;
+  std::error_code missing;
+  if (options.env == nullptr && !std::filesystem::exists(options.dir / "CURRENT", missing))
+    return Error{Errc::not_found, "there is no log in " + options.dir.string() +
+                                      "; name the server's --data-dir" +
+                                      (missing ? " (" + missing.message() + ")" : "")};
+  // RocksDB calls opening read-only beside a writer undefined; a secondary is made for it. It wants a directory
+  // of its own for its info log.
+  std::error_code no_temp;
+  const std::filesystem::path temp = std::filesystem::temp_directory_path(no_temp);
+  std::string scratch = (temp / "ledger-follow-XXXXXX").string();
+  if (no_temp || mkdtemp(scratch.data()) == nullptr)
+    return Error{Errc::io, "cannot make a temporary directory" + (no_temp ? "" : " in " + temp.string()) +
+                               "; set TMPDIR to one that can be written"};
+  state->secondary_dir = scratch;
+  rocksdb::DBOptions db_opts = db_options(options);
+  db_opts.create_if_missing = false;
+  db_opts.create_missing_column_families = false;
+  db_opts.max_open_files = -1;  // keeps files readable that the owner deletes meanwhile
+  rocksdb::DB* db = nullptr;
+  const Status status = rocksdb::DB::OpenAsSecondary(db_opts, options.dir.string(), scratch, families(),
+                                                     &state->handles, &db);
+  state->db.reset(db);
+  if (!status.ok()) return error_of(status, options.dir);
+  auto log = std::unique_ptr<EventLog>(new EventLog(std::move(state)));
+  if (const Result<void> caught_up = log->catch_up(); !caught_up) return caught_up.error();
+  if (const Result<void> identity = log->state_->find_identity(false); !identity) return identity.error();
+  return log;
+}
+
+Result<void> EventLog::catch_up() {
+  if (const Status status = state_->db->TryCatchUpWithPrimary(); !status.ok()) return error_of(status, state_->dir);
+  return state_->find_head();
+}
+
+// ---- writing ---------------------------------------------------------------------------------------------
+
+std::vector<std::pair<Index, std::string>> index_terms(const Record& record) {
+  std::vector<std::pair<Index, std::string>> terms;
+  const Kind kind = record.kind();
+  if (is_server_wide(kind)) terms.emplace_back(Index::server_wide, "");
+  if (!record.node.empty()) terms.emplace_back(Index::node, record.node);
+  for (const std::string_view fingerprint : fingerprints_of(record)) {
+    const std::pair<Index, std::string> term(Index::fingerprint, fingerprint);
+    if (terms.empty() || terms.back() != term) terms.push_back(term);
+  }
+  if (!record.source.empty() && kind != Kind::token_accepted && kind != Kind::certificate_issued)
+    terms.emplace_back(Index::address, host_of(record.source));
+  if (const auto* issued = as<CertificateIssued>(record); issued != nullptr && !issued->serial.empty())
+    terms.emplace_back(Index::serial, issued->serial);
+  if (!record.request_id.empty()) terms.emplace_back(Index::request, record.request_id);
+  return terms;
+}
+
+Result<void> EventLog::append(std::span<const Record> records, std::span<const NodeEntry> nodes) {
+  rocksdb::WriteBatch batch(records.size() * 1024);
+  Seq expected = state_->head;
+  for (const Record& record : records) {
+    if (record.seq != ++expected) fatal("the writer numbered records with a gap");
+    batch.Put(state_->handles[kEvents], event_key(record.seq), encode(record));
+    for (const auto& [index, value] : index_terms(record))
+      batch.Put(state_->handles[kIndex], index_key(index, value, record.seq), Slice());
+  }
+  for (const auto& [name, node] : nodes) batch.Put(state_->handles[kNodes], name, encode(node));
+  rocksdb::WriteOptions options;
+  options.sync = true;
+  if (const Status status = state_->db->Write(options, &batch); !status.ok()) return error_of(status, state_->dir);
+  state_->head = expected;
+  return {};
+}
+
+std::optional<std::uint64_t> EventLog::free_bytes() const {
+  std::uint64_t free = 0;
+  if (!state_->db->GetEnv()->GetFreeSpace(state_->dir.string(), &free).ok()) return std::nullopt;
+  return free;
+}
+
+// ---- reading ---------------------------------------------------------------------------------------------
+
+namespace {
+
+// The record under `seq`, checked against its key.
+Result<Record> decode_at(Seq seq, const Slice& bytes) {
+  Result<Record> record = decode_record({bytes.data(), bytes.size()});
+  if (record && record->seq != seq)
+    return Error{Errc::corrupt, "stored under seq " + std::to_string(seq) + " but says it is seq " +
+                                    std::to_string(record->seq)};
+  return record;
+}
+
+// Takes an index key apart; false when it is not one.
+bool parse_index_key(const Slice& key, Index* index, std::string_view* value, Seq* seq) {
+  if (key.size() < 2 + kSeqBytes || key[key.size() - kSeqBytes - 1] != '\0') return false;
+  *index = static_cast<Index>(key[0]);
+  *value = {key.data() + 1, key.size() - 2 - kSeqBytes};
+  *seq = get_seq(key.data() + key.size() - kSeqBytes);
+  return true;
+}
+
+}  // namespace
+
+Seq EventLog::head() const { return state_->head; }
+const std::string& EventLog::id() const { return state_->id; }
+
+Result<Record> EventLog::read(Seq seq) const {
+  std::string bytes;
+  const Status status = state_->db->Get({}, state_->handles[kEvents], event_key(seq), &bytes);
+  if (status.IsNotFound())
+    return Error{Errc::not_found, "there is no record " + std::to_string(seq) + "; the last is " +
+                                      std::to_string(head())};
+  if (!status.ok()) return error_of(status, state_->dir);
+  return decode_at(seq, bytes);
+}
+
+Result<void> EventLog::scan(Seq from, Seq to, const Visit& visit) const {
+  const auto it = state_->iterate(kEvents);
+  for (it->Seek(event_key(from)); it->Valid(); it->Next()) {
+    if (it->key().size() != kSeqBytes)
+      return Error{Errc::corrupt, "the log in " + state_->dir.string() + " holds a key that is not a seq"};
+    const Seq seq = get_seq(it->key().data());
+    if (seq > to) break;
+    if (!visit(seq, decode_at(seq, it->value()))) break;
+  }
+  return state_->checked(it->status());
+}
+
+Result<std::vector<Seq>> EventLog::find(Index index, std::string_view value, Seq from, Seq to,
+                                        std::size_t latest) const {
+  std::vector<Seq> found;
+  const std::string prefix = index_prefix(index, value);
+  const auto it = state_->iterate(kIndex);
+  // Newest first, so that a bound on the answer is a bound on the work.
+  for (it->SeekForPrev(index_key(index, value, to)); it->Valid() && found.size() < latest; it->Prev()) {
+    if (!it->key().starts_with(prefix) || it->key().size() != prefix.size() + kSeqBytes) break;
+    const Seq seq = get_seq(it->key().data() + prefix.size());
+    if (seq < from) break;
+    found.push_back(seq);
+  }
+  if (!it->status().ok()) return error_of(it->status(), state_->dir);
+  return std::vector<Seq>(found.rbegin(), found.rend());
+}
+
+Result<void> EventLog::scan(Index index, std::string_view value, Seq from, Seq to, const Visit& visit) const {
+  const std::string prefix = index_prefix(index, value);
+  const auto it = state_->iterate(kIndex);
+  for (it->Seek(index_key(index, value, from)); it->Valid(); it->Next()) {
+    if (!it->key().starts_with(prefix) || it->key().size() != prefix.size() + kSeqBytes) break;
+    const Seq seq = get_seq(it->key().data() + prefix.size());
+    if (seq > to) break;
+    const Result<Record> record = read(seq);
+    if (!record && record.error().code == Errc::io) return record.error();
+    if (!visit(seq, record)) break;
+  }
+  return state_->checked(it->status());
+}
+
+Result<void> EventLog::each_node(
+    const std::function<bool(std::string_view, const Result<NodeState>&)>& visit) const {
+  const auto it = state_->iterate(kNodes);
+  for (it->SeekToFirst(); it->Valid(); it->Next()) {
+    const Result<NodeState> node = decode_node_state({it->value().data(), it->value().size()});
+    if (!visit({it->key().data(), it->key().size()}, node)) break;
+  }
+  return state_->checked(it->status());
+}
+
+Result<std::optional<NodeState>> EventLog::node(std::string_view name) const {
+  std::string bytes;
+  const Status status = state_->db->Get({}, state_->handles[kNodes], Slice(name.data(), name.size()), &bytes);
+  if (status.IsNotFound()) return std::optional<NodeState>();
+  if (!status.ok()) return error_of(status, state_->dir);
+  Result<NodeState> node = decode_node_state(bytes);
+  if (!node) return node.error();
+  return std::optional<NodeState>(std::move(*node));
+}
+
+Result<void> EventLog::each_index_entry(
+    const std::function<bool(Index, std::string_view value, Seq)>& visit) const {
+  const auto it = state_->iterate(kIndex);
+  for (it->SeekToFirst(); it->Valid(); it->Next()) {
+    Index index{};
+    std::string_view value;
+    Seq seq = 0;
+    if (!parse_index_key(it->key(), &index, &value, &seq))
+      return Error{Errc::corrupt, "the index in " + state_->dir.string() + " holds a key that is none of ours"};
+    if (!visit(index, value, seq)) break;
+  }
+  return state_->checked(it->status());
+}
+
+Result<bool> EventLog::has_index_entry(Index index, std::string_view value, Seq seq) const {
+  std::string ignored;
+  const Status status = state_->db->Get({}, state_->handles[kIndex], index_key(index, value, seq), &ignored);
+  if (status.ok()) return true;
+  if (status.IsNotFound()) return false;
+  return error_of(status, state_->dir);
+}
+
+}  // namespace ledger

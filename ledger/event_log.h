@@ -1,0 +1,105 @@
+// The append-only log on RocksDB.
+//
+// Promise: append() returns success only when the records, their index entries and the node states they lead
+// to are on disk together (one synced WriteBatch); readers see all of a batch or nothing.
+//
+// What a crash may leave: the whole of a batch or none of it. A torn batch at the very end of the write-ahead
+// log is dropped on open (it was never acknowledged). A batch whose append() *failed* may be there or not, and
+// nobody can tell until the log is opened again: after a failed append the owner must stop (Ledger does). Damage
+// anywhere before the end makes open() refuse: for an audit log silence is worse than an outage.
+//
+// Layout (column families): `events` big-endian seq -> record bytes (event_codec.h); `index` prefix + value +
+// NUL + big-endian seq -> nothing; `nodes` name -> node state bytes, the stored projection; default: format
+// version, ledger id. One family for all indexes keeps one memtable and one compaction; why:
+// docs/decisions/0002-one-index-family.md.
+//
+// RocksDB is seen by event_log.cpp only. Threads: one owner appends; reading is safe from any thread.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ledger/event.h"
+#include "ledger/node_table.h"
+
+namespace rocksdb {
+class Env;
+}
+
+namespace ledger {
+
+// What a record can be found by. Address and fingerprint values are as in the record; an address is the host
+// part of `source`, and token_accepted and certificate_issued are not listed by address (a healthy fleet would
+// drown the refusals; the password_verified of the same request is listed). server_wide has one empty value.
+enum class Index : char { node = 'n', fingerprint = 'f', address = 'a', serial = 's', request = 'r', server_wide = 'w' };
+
+// The index entries of a record, in a fixed order.
+std::vector<std::pair<Index, std::string>> index_terms(const Record& record);
+
+class EventLog {
+ public:
+  struct Options {
+    std::filesystem::path dir;     // <data-dir>/events
+    rocksdb::Env* env = nullptr;   // tests: memory or failing file systems; nullptr: the real one
+    bool create = true;            // owner only: make a new log when there is none
+  };
+
+  // Opens for appending. One process at a time: Errc::locked when another has it. The directory's files are
+  // made with the process's umask (the tool sets 077).
+  static Result<std::unique_ptr<EventLog>> open(const Options& options);
+
+  // Opens beside a running owner, or alone, for reading only; sees what was written at this moment, and later
+  // records after catch_up(). The last batch it sees may still be on its way to the disk. Never writes into `dir`.
+  static Result<std::unique_ptr<EventLog>> follow(const Options& options);
+  Result<void> catch_up();
+
+  ~EventLog();
+
+  using NodeEntry = std::pair<std::string, NodeState>;
+  // Appends records whose seq continue head() without a gap, and puts the node states they lead to.
+  Result<void> append(std::span<const Record> records, std::span<const NodeEntry> nodes);
+
+  // Bytes left on the disk of the log; nullopt when its file system cannot say.
+  std::optional<std::uint64_t> free_bytes() const;
+
+  // Seq of the last record; 0 when empty.
+  Seq head() const;
+  // Stable for the life of the log, 16 hex digits.
+  const std::string& id() const;
+
+  // Errc::not_found, or Errc::corrupt when the bytes do not decode.
+  Result<Record> read(Seq seq) const;
+
+  // Calls visit for every record from..to (inclusive) in order, a record that does not decode as its Error;
+  // stops when visit returns false. Errc::io or Errc::corrupt when the store itself cannot be read further.
+  using Visit = std::function<bool(Seq, const Result<Record>&)>;
+  Result<void> scan(Seq from, Seq to, const Visit& visit) const;
+
+  // Seqs listed under `value`, ascending. With `latest`, only that many of the newest ones up to `to`.
+  Result<std::vector<Seq>> find(Index index, std::string_view value, Seq from = 1, Seq to = UINT64_MAX,
+                                std::size_t latest = SIZE_MAX) const;
+  // Like scan, over the records that find() lists.
+  Result<void> scan(Index index, std::string_view value, Seq from, Seq to, const Visit& visit) const;
+
+  // The stored projection: all of it in name order, or one name (nullopt: never seen).
+  Result<void> each_node(const std::function<bool(std::string_view, const Result<NodeState>&)>& visit) const;
+  Result<std::optional<NodeState>> node(std::string_view name) const;
+
+  // For verify: every index entry, and whether one is there.
+  Result<void> each_index_entry(const std::function<bool(Index, std::string_view value, Seq)>& visit) const;
+  Result<bool> has_index_entry(Index index, std::string_view value, Seq seq) const;
+
+ private:
+  struct State;
+  explicit EventLog(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ledger

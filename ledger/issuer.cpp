@@ -1,0 +1,670 @@
+#include "ledger/issuer.h"
+
+#include <arpa/inet.h>
+#include <openssl/asn1.h>
+#include <openssl/bio.h>
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/ec.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rand.h>
+#include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+#include <utility>
+
+#include "ledger/credentials.h"
+
+namespace ledger {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::int64_t kDay = 86400;
+constexpr std::int64_t kLeafSeconds = 365 * kDay;
+constexpr std::int64_t kAuthoritySeconds = 10 * 365 * kDay;
+constexpr std::size_t kMaxClientCertificate = 16 << 10;
+constexpr std::size_t kMaxAddresses = 64;
+constexpr std::size_t kScalarBytes = 32, kPointBytes = 65;
+
+template <auto Function>
+struct FreeWith {
+  template <class T>
+  void operator()(T* object) const {
+    Function(object);
+  }
+};
+using X509Ptr = std::unique_ptr<X509, FreeWith<X509_free>>;
+using KeyPtr = std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>>;
+using KeyContextPtr = std::unique_ptr<EVP_PKEY_CTX, FreeWith<EVP_PKEY_CTX_free>>;
+using BioPtr = std::unique_ptr<BIO, FreeWith<BIO_free_all>>;
+using NumberPtr = std::unique_ptr<BIGNUM, FreeWith<BN_clear_free>>;
+using BitsPtr = std::unique_ptr<ASN1_BIT_STRING, FreeWith<ASN1_BIT_STRING_free>>;
+using OctetsPtr = std::unique_ptr<ASN1_OCTET_STRING, FreeWith<ASN1_OCTET_STRING_free>>;
+using NamesPtr = std::unique_ptr<GENERAL_NAMES, FreeWith<GENERAL_NAMES_free>>;
+using UsagesPtr = std::unique_ptr<EXTENDED_KEY_USAGE, FreeWith<EXTENDED_KEY_USAGE_free>>;
+using KeyIdPtr = std::unique_ptr<AUTHORITY_KEYID, FreeWith<AUTHORITY_KEYID_free>>;
+using ConstraintsPtr = std::unique_ptr<BASIC_CONSTRAINTS, FreeWith<BASIC_CONSTRAINTS_free>>;
+using StorePtr = std::unique_ptr<X509_STORE, FreeWith<X509_STORE_free>>;
+using StoreContextPtr = std::unique_ptr<X509_STORE_CTX, FreeWith<X509_STORE_CTX_free>>;
+
+// OpenSSL keeps a queue of errors per thread, and libssl asks it whether a connection has failed: what we cause
+// here must not stay in it.
+struct ErrorScope {
+  ErrorScope() { ERR_set_mark(); }
+  ErrorScope(const ErrorScope&) = delete;
+  ErrorScope& operator=(const ErrorScope&) = delete;
+  ~ErrorScope() { ERR_pop_to_mark(); }
+};
+
+std::string openssl_reason() {
+  const char* reason = ERR_reason_error_string(ERR_peek_last_error());
+  return reason != nullptr ? reason : "unknown reason";
+}
+
+// For calls that fail only when memory or the random generator does.
+void must(bool ok, const char* what) {
+  if (!ok) fatal(std::string(what) + ": " + openssl_reason());
+}
+
+Error invalid(std::string message) { return {Errc::invalid, std::move(message)}; }
+
+const unsigned char* bytes_of(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
+
+std::string_view view_of(const ASN1_STRING* string) {
+  return {reinterpret_cast<const char*>(ASN1_STRING_get0_data(string)),
+          static_cast<std::size_t>(ASN1_STRING_length(string))};
+}
+
+// The DER of any object that has an i2d function.
+template <auto Encode, class T>
+std::string der_of(const T* object) {
+  unsigned char* bytes = nullptr;
+  const int length = Encode(object, &bytes);
+  must(length > 0, "DER encoding");
+  std::string der(reinterpret_cast<char*>(bytes), static_cast<std::size_t>(length));
+  OPENSSL_free(bytes);
+  return der;
+}
+
+Time time_of(const ASN1_TIME* time) {
+  std::tm parts{};
+  if (ASN1_TIME_to_tm(time, &parts) != 1) return {};
+  return Time{}.plus_seconds(::timegm(&parts));
+}
+
+std::time_t seconds_of(Time time) { return static_cast<std::time_t>(time.micros / 1'000'000); }
+
+std::string serial_of(const X509* certificate) {
+  const ASN1_INTEGER* serial = X509_get0_serialNumber(certificate);
+  const std::string digits = to_hex(view_of(serial));
+  return (ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER ? "-" : "") + (digits.empty() ? "00" : digits);
+}
+
+// ---- Keys ------------------------------------------------------------------------------------------------
+
+// A P-256 key pair. The private scalar is wiped with it.
+struct KeyPair {
+  KeyPtr key;
+  std::array<unsigned char, kPointBytes> point;  // public, uncompressed
+};
+
+KeyPair generate_key() {
+  // Copying the parameters from an existing key is twice as fast as looking the curve up again.
+  static const KeyPtr pattern(EVP_EC_gen("P-256"));
+  const KeyContextPtr context(EVP_PKEY_CTX_new(pattern.get(), nullptr));
+  EVP_PKEY* key = nullptr;
+  must(context != nullptr && EVP_PKEY_keygen_init(context.get()) == 1 && EVP_PKEY_keygen(context.get(), &key) == 1,
+       "P-256 key generation");
+  KeyPair pair{KeyPtr(key), {}};
+  std::size_t length = 0;
+  must(EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, pair.point.data(), pair.point.size(),
+                                       &length) == 1 &&
+           length == pair.point.size() && pair.point[0] == POINT_CONVERSION_UNCOMPRESSED,
+       "reading a public key");
+  return pair;
+}
+
+// RFC 5915 ECPrivateKey for a named P-256 key, between whose pieces the scalar and the point go. Written out
+// because OpenSSL's encoders cost more than making the key, and leave copies of it in memory.
+constexpr std::string_view kKeyHead{"\x30\x77\x02\x01\x01\x04\x20", 7};
+constexpr std::string_view kKeyMiddle{"\xA0\x0A\x06\x08\x2A\x86\x48\xCE\x3D\x03\x01\x07\xA1\x44\x03\x42\x00", 17};
+constexpr std::size_t kKeyDer = kKeyHead.size() + kScalarBytes + kKeyMiddle.size() + kPointBytes;
+static_assert(kKeyDer == 121);
+
+// PEM text of a private key, type `EC PRIVATE KEY`.
+Secret private_key_pem(const KeyPair& pair) {
+  BIGNUM* number = nullptr;
+  must(EVP_PKEY_get_bn_param(pair.key.get(), OSSL_PKEY_PARAM_PRIV_KEY, &number) == 1, "reading a private key");
+  const NumberPtr scalar(number);
+  std::array<unsigned char, kKeyDer> der;
+  unsigned char* at = std::copy(kKeyHead.begin(), kKeyHead.end(), der.data());
+  must(BN_bn2binpad(scalar.get(), at, kScalarBytes) == kScalarBytes, "reading a private key");
+  at = std::copy(kKeyMiddle.begin(), kKeyMiddle.end(), at + kScalarBytes);
+  std::copy(pair.point.begin(), pair.point.end(), at);
+
+  constexpr std::string_view kBegin = "-----BEGIN EC PRIVATE KEY-----\n", kEnd = "-----END EC PRIVATE KEY-----\n";
+  constexpr std::size_t kLine = 48;  // bytes in a line of 64 letters
+  std::array<char, 256> pem;
+  char* out = std::copy(kBegin.begin(), kBegin.end(), pem.data());
+  for (std::size_t done = 0; done < der.size(); done += kLine) {
+    const std::size_t piece = std::min(kLine, der.size() - done);
+    out += EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out), der.data() + done, static_cast<int>(piece));
+    *out++ = '\n';
+  }
+  out = std::copy(kEnd.begin(), kEnd.end(), out);
+  Secret text(std::string_view(pem.data(), static_cast<std::size_t>(out - pem.data())));
+  OPENSSL_cleanse(der.data(), der.size());
+  OPENSSL_cleanse(pem.data(), pem.size());
+  return text;
+}
+
+void set_public_key(X509* certificate, const KeyPair& pair) {
+  auto* point = static_cast<unsigned char*>(OPENSSL_memdup(pair.point.data(), pair.point.size()));
+  must(point != nullptr &&
+           X509_PUBKEY_set0_param(X509_get_X509_PUBKEY(certificate), OBJ_nid2obj(NID_X9_62_id_ecPublicKey),
+                                  V_ASN1_OBJECT, OBJ_nid2obj(NID_X9_62_prime256v1), point,
+                                  static_cast<int>(pair.point.size())) == 1,
+       "setting a public key");
+}
+
+// ---- Pieces of a certificate -----------------------------------------------------------------------------
+
+void add_extension(X509* certificate, int nid, bool critical, void* value) {
+  must(value != nullptr && X509_add1_ext_i2d(certificate, nid, value, critical ? 1 : 0, X509V3_ADD_APPEND) == 1,
+       "adding an extension");
+}
+
+void add_key_usage(X509* certificate, bool authority) {
+  const BitsPtr bits(ASN1_BIT_STRING_new());
+  must(bits != nullptr && ASN1_BIT_STRING_set_bit(bits.get(), 0, 1) == 1 &&  // digitalSignature
+           ASN1_BIT_STRING_set_bit(bits.get(), 2, 1) == 1 &&                 // keyEncipherment
+           (!authority || ASN1_BIT_STRING_set_bit(bits.get(), 5, 1) == 1),   // keyCertSign
+       "key usage");
+  add_extension(certificate, NID_key_usage, true, bits.get());
+}
+
+void add_subject_key_id(X509* certificate) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+  unsigned length = 0;
+  const OctetsPtr id(ASN1_OCTET_STRING_new());
+  must(id != nullptr && X509_pubkey_digest(certificate, EVP_sha1(), digest.data(), &length) == 1 &&
+           ASN1_OCTET_STRING_set(id.get(), digest.data(), static_cast<int>(length)) == 1,
+       "subject key identifier");
+  add_extension(certificate, NID_subject_key_identifier, false, id.get());
+}
+
+// The string type is given outright: by way of OpenSSL's table a CN may have 64 bytes, and node names have 253.
+void add_name_entry(X509_NAME* name, int nid, std::string_view value) {
+  must(X509_NAME_add_entry_by_NID(name, nid, V_ASN1_UTF8STRING, bytes_of(value), static_cast<int>(value.size()), -1,
+                                  0) == 1,
+       "adding to a name");
+}
+
+// Names of a certificate's bearer, in order, each once.
+struct AlternativeNames {
+  std::vector<std::string> dns;
+  std::vector<std::string> addresses;  // 4 or 16 bytes
+
+  static void add_once(std::vector<std::string>* list, std::string value) {
+    if (std::find(list->begin(), list->end(), value) == list->end()) list->push_back(std::move(value));
+  }
+  void add_dns(std::string name) { add_once(&dns, std::move(name)); }
+  // False when the text is no address. IPv4 in IPv6 becomes IPv4, as in Go.
+  bool add_address(const std::string& text) {
+    if (text.find('\0') != std::string::npos) return false;  // inet_pton would stop there
+    std::array<char, 16> bytes;
+    if (::inet_pton(AF_INET, text.c_str(), bytes.data()) == 1) {
+      add_once(&addresses, {bytes.data(), 4});
+      return true;
+    }
+    if (::inet_pton(AF_INET6, text.c_str(), bytes.data()) != 1) return false;
+    constexpr std::string_view kMapped{"\0\0\0\0\0\0\0\0\0\0\xFF\xFF", 12};
+    const std::string_view all(bytes.data(), bytes.size());
+    add_once(&addresses, std::string(all.starts_with(kMapped) ? all.substr(12) : all));
+    return true;
+  }
+};
+
+void push_name(GENERAL_NAMES* names, int type, int string_type, std::string_view value) {
+  GENERAL_NAME* name = GENERAL_NAME_new();
+  ASN1_STRING* string = ASN1_STRING_type_new(string_type);
+  must(name != nullptr && string != nullptr &&
+           ASN1_STRING_set(string, value.data(), static_cast<int>(value.size())) == 1 &&
+           sk_GENERAL_NAME_push(names, name) > 0,
+       "alternative names");
+  GENERAL_NAME_set0_value(name, type, string);
+}
+
+void add_alternative_names(X509* certificate, const AlternativeNames& alternatives) {
+  if (alternatives.dns.empty() && alternatives.addresses.empty()) return;
+  const NamesPtr names(GENERAL_NAMES_new());
+  must(names != nullptr, "alternative names");
+  for (const auto& dns : alternatives.dns) push_name(names.get(), GEN_DNS, V_ASN1_IA5STRING, dns);
+  for (const auto& address : alternatives.addresses)
+    push_name(names.get(), GEN_IPADD, V_ASN1_OCTET_STRING, address);
+  add_extension(certificate, NID_subject_alt_name, false, names.get());
+}
+
+// A certificate with version, serial, validity and public key; the rest is for the caller to add.
+X509Ptr start_certificate(std::int64_t serial, std::time_t not_before, std::time_t not_after, const KeyPair& pair) {
+  X509Ptr certificate(X509_new());
+  must(certificate != nullptr && X509_set_version(certificate.get(), X509_VERSION_3) == 1 &&
+           ASN1_INTEGER_set_int64(X509_get_serialNumber(certificate.get()), serial) == 1 &&
+           ASN1_TIME_set(X509_getm_notBefore(certificate.get()), not_before) != nullptr &&
+           ASN1_TIME_set(X509_getm_notAfter(certificate.get()), not_after) != nullptr,
+       "starting a certificate");
+  set_public_key(certificate.get(), pair);
+  return certificate;
+}
+
+// Uniform in [1, 2^63-1).
+std::int64_t random_serial() {
+  for (;;) {
+    std::uint64_t bits = 0;
+    must(RAND_bytes(reinterpret_cast<unsigned char*>(&bits), sizeof bits) == 1, "random serial number");
+    bits >>= 1;
+    if (bits != 0 && bits != UINT64_MAX >> 1) return static_cast<std::int64_t>(bits);
+  }
+}
+
+std::string certificate_pem(const X509* certificate) {
+  const BioPtr bio(BIO_new(BIO_s_mem()));
+  char* text = nullptr;
+  must(bio != nullptr && PEM_write_bio_X509(bio.get(), certificate) == 1, "PEM encoding");
+  const long length = BIO_get_mem_data(bio.get(), &text);
+  return {text, static_cast<std::size_t>(length)};
+}
+
+// ---- Authorities -----------------------------------------------------------------------------------------
+
+struct Authority {
+  X509Ptr certificate;          // the signer
+  std::vector<X509Ptr> bundle;  // what else the file holds
+  KeyPtr key;
+  std::string pem;     // the file's bytes
+  std::string sha256;  // of the signer
+  Time not_before, not_after;
+};
+
+// No passphrase, and never a prompt on the terminal.
+int no_passphrase(char*, int, int, void* asked) {
+  if (asked != nullptr) *static_cast<bool*>(asked) = true;
+  return -1;
+}
+
+class AuthorityFiles {
+ public:
+  AuthorityFiles(const fs::path& directory, const std::string& stem)
+      : certificate_(directory / (stem + ".crt")), key_(directory / (stem + ".key")), stem_(stem) {}
+
+  Result<Authority> open(Time now, bool log_exists) const {
+    const ErrorScope errors;
+    Result<std::string> pem = read_file(certificate_);
+    if (!pem && pem.error().code != Errc::not_found) return pem.error();
+    Result<Secret> key_pem = read_secret_file(key_);
+    if (!key_pem && key_pem.error().code != Errc::not_found) return key_pem.error();
+    if (!pem && !key_pem) {
+      if (log_exists) return missing_both();
+      if (const auto created = create(now); !created) return created.error();
+      pem = read_file(certificate_);
+      key_pem = read_secret_file(key_);
+    }
+    if (!pem) return missing(certificate_, key_);
+    if (!key_pem) return missing(key_, certificate_);
+    return load(std::move(*pem), *key_pem, now);
+  }
+
+ private:
+  Error bad(const fs::path& path, const std::string& why) const {
+    return invalid("'" + path.string() + "' " + why);
+  }
+  Error missing(const fs::path& gone, const fs::path& there) const {
+    return {Errc::not_found, "'" + gone.string() + "' is missing, but '" + there.string() +
+                                 "' is there: restore both from a backup, or, if this server has never run, remove "
+                                 "the one that is left and start again"};
+  }
+  Error missing_both() const {
+    return {Errc::not_found,
+            "'" + certificate_.string() +
+                "' and its key are missing, but there is a log: agents "
+                "trust only the old CA; restore tls/ from a backup. Without one, start with a new data "
+                "directory and give every agent the new token"};
+  }
+
+  Result<void> create(Time now) const {
+    const std::time_t start = seconds_of(now);
+    const KeyPair pair = generate_key();
+    const X509Ptr certificate = start_certificate(0, start, start + kAuthoritySeconds, pair);
+    X509* const x509 = certificate.get();
+    add_name_entry(X509_get_subject_name(x509), NID_commonName, "k3s-" + stem_ + "@" + std::to_string(start));
+    must(X509_set_issuer_name(x509, X509_get_subject_name(x509)) == 1, "setting the issuer");
+    add_key_usage(x509, true);
+    const ConstraintsPtr constraints(BASIC_CONSTRAINTS_new());
+    must(constraints != nullptr, "basic constraints");
+    constraints->ca = 0xFF;
+    add_extension(x509, NID_basic_constraints, true, constraints.get());
+    add_subject_key_id(x509);
+    must(X509_sign(x509, pair.key.get(), EVP_sha256()) > 0, "signing a CA certificate");
+    // The certificate comes last: whoever finds it finds the key.
+    if (const auto done = write_file(key_, private_key_pem(pair).reveal(), 0600); !done) return done.error();
+    return write_file(certificate_, certificate_pem(x509), 0644);
+  }
+
+  Result<Authority> load(std::string pem, const Secret& key_pem, Time now) const {
+    Authority authority;
+    if (const auto read = read_bundle(pem, &authority); !read) return read.error();
+    const X509* const x509 = authority.certificate.get();
+    authority.not_before = time_of(X509_get0_notBefore(x509));
+    authority.not_after = time_of(X509_get0_notAfter(x509));
+    authority.sha256 = sha256_hex(der_of<i2d_X509>(x509));
+    authority.pem = std::move(pem);
+    if (authority.not_after < now)
+      return bad(certificate_, "expired at " + authority.not_after.to_string() +
+                                   "; put a valid CA in its place, or correct this machine's clock (now " +
+                                   now.to_string() + ")");
+    Result<KeyPtr> key = read_key(key_pem);
+    if (!key) return key.error();
+    authority.key = std::move(*key);
+    if (X509_check_private_key(x509, authority.key.get()) != 1)
+      return bad(key_, "is not the key of '" + certificate_.string() + "'; restore both from the same backup");
+    return authority;
+  }
+
+  Result<void> read_bundle(const std::string& pem, Authority* authority) const {
+    if (pem.find("PRIVATE KEY-----") != std::string::npos)
+      return bad(certificate_, "holds a private key, and everybody may read it; move the key to '" + key_.string() +
+                                   "' and keep only certificates here");
+    const BioPtr bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+    must(bio != nullptr, "reading PEM");
+    for (int number = 1;; ++number) {
+      X509Ptr x509(PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr));
+      if (x509 == nullptr) {
+        const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+        if (at_end && authority->certificate != nullptr) return {};
+        return bad(certificate_, at_end
+                                     ? "holds no PEM certificate; restore it from a backup"
+                                     : "has a certificate that cannot be read, number " + std::to_string(number) +
+                                           " (" + openssl_reason() + "); restore the file from a backup");
+      }
+      if (X509_check_ca(x509.get()) != 1)
+        return bad(certificate_, "is not a CA certificate, number " + std::to_string(number) +
+                                     " in the file: it needs basicConstraints CA:TRUE and the key usage "
+                                     "keyCertSign; put a CA in its place");
+      if (authority->certificate == nullptr)
+        authority->certificate = std::move(x509);
+      else
+        authority->bundle.push_back(std::move(x509));
+    }
+  }
+
+  Result<KeyPtr> read_key(const Secret& pem) const {
+    const BioPtr bio(BIO_new_mem_buf(pem.reveal().data(), static_cast<int>(pem.reveal().size())));
+    must(bio != nullptr, "reading PEM");
+    bool encrypted = false;
+    KeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, no_passphrase, &encrypted));
+    if (encrypted) return bad(key_, "is encrypted; store the key without a passphrase");
+    if (key == nullptr) return bad(key_, "holds no PEM private key that can be read; restore it from a backup");
+    if (EVP_PKEY_is_a(key.get(), "EC") != 1 && EVP_PKEY_is_a(key.get(), "RSA") != 1)
+      return bad(key_, "is neither an EC nor an RSA key; use a CA with one of these");
+    return key;
+  }
+
+  fs::path certificate_, key_;
+  std::string stem_;
+};
+
+// ---- Leaves ----------------------------------------------------------------------------------------------
+
+struct Leaf {
+  std::string organization;  // may be empty
+  std::string common_name;
+  AlternativeNames alternatives;
+  bool serves = false;  // serverAuth, else clientAuth
+};
+
+void add_usage(X509* certificate, bool serves) {
+  const UsagesPtr usages(EXTENDED_KEY_USAGE_new());
+  must(usages != nullptr &&
+           sk_ASN1_OBJECT_push(usages.get(), OBJ_nid2obj(serves ? NID_server_auth : NID_client_auth)) > 0,
+       "extended key usage");
+  add_extension(certificate, NID_ext_key_usage, false, usages.get());
+}
+
+void add_authority_key_id(X509* certificate, const Authority& authority) {
+  const ASN1_OCTET_STRING* id = X509_get0_subject_key_id(authority.certificate.get());
+  if (id == nullptr) return;
+  const KeyIdPtr key_id(AUTHORITY_KEYID_new());
+  must(key_id != nullptr && (key_id->keyid = ASN1_OCTET_STRING_dup(id)) != nullptr, "authority key identifier");
+  add_extension(certificate, NID_authority_key_identifier, false, key_id.get());
+}
+
+Result<IssuedCertificate> sign(const Authority& authority, const Leaf& leaf, Time now) {
+  const ErrorScope errors;
+  if (now > authority.not_after)
+    return invalid("the CA certificate expired at " + authority.not_after.to_string() +
+                   "; put a valid CA in its place or correct this machine's clock");
+  const Time not_after = std::min(now.plus_seconds(kLeafSeconds), authority.not_after);
+  if (not_after <= authority.not_before)
+    return invalid("the CA certificate is valid only from " + authority.not_before.to_string() +
+                   "; correct this machine's clock");
+  const KeyPair pair = generate_key();
+  const X509Ptr certificate =
+      start_certificate(random_serial(), seconds_of(authority.not_before), seconds_of(not_after), pair);
+  X509* const x509 = certificate.get();
+  X509_NAME* const subject = X509_get_subject_name(x509);
+  if (!leaf.organization.empty()) add_name_entry(subject, NID_organizationName, leaf.organization);
+  add_name_entry(subject, NID_commonName, leaf.common_name);
+  must(X509_set_issuer_name(x509, X509_get_subject_name(authority.certificate.get())) == 1, "setting the issuer");
+  add_key_usage(x509, false);
+  add_usage(x509, leaf.serves);
+  add_authority_key_id(x509, authority);
+  add_alternative_names(x509, leaf.alternatives);
+  if (X509_sign(x509, authority.key.get(), EVP_sha256()) <= 0)
+    return invalid("the CA's key cannot sign: " + openssl_reason() + "; check the CA's files");
+
+  IssuedCertificate issued;
+  issued.leaf_pem = certificate_pem(x509);
+  issued.ca_pem = authority.pem.ends_with('\n') ? authority.pem : authority.pem + "\n";
+  issued.key_pem = private_key_pem(pair);
+  issued.subject = "CN=" + leaf.common_name + (leaf.organization.empty() ? "" : ",O=" + leaf.organization);
+  issued.serial = serial_of(x509);
+  issued.sha256 = sha256_hex(der_of<i2d_X509>(x509));
+  issued.public_key = sha256_hex(der_of<i2d_X509_PUBKEY>(X509_get_X509_PUBKEY(x509)));
+  issued.not_before = authority.not_before;
+  issued.not_after = time_of(X509_get0_notAfter(x509));
+  return issued;
+}
+
+// A DNS name as it may stand in a certificate: labels of letters, digits, '-' and '_', the first may be '*'.
+bool is_dns_name(std::string_view name) {
+  if (name.empty() || name.size() > 253) return false;
+  if (name.starts_with("*.")) name.remove_prefix(2);
+  std::size_t label = 0;
+  for (const char c : name) {
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    if (!letter && c != '-' && c != '_' && (c != '.' || label == 0)) return false;
+    label = c == '.' ? 0 : label + 1;
+    if (label > 63) return false;
+  }
+  return label > 0;
+}
+
+void add_loopback(AlternativeNames* names) {
+  names->add_dns("localhost");
+  names->add_address("127.0.0.1");
+  names->add_address("::1");
+}
+
+// ---- Client certificates ---------------------------------------------------------------------------------
+
+// Every certificate of the client CA's file is trusted, as k3s and kube-apiserver do with it.
+StorePtr make_store(const Authority& authority) {
+  StorePtr store(X509_STORE_new());
+  must(store != nullptr && X509_STORE_add_cert(store.get(), authority.certificate.get()) == 1, "making a store");
+  for (const X509Ptr& extra : authority.bundle)
+    must(X509_STORE_add_cert(store.get(), extra.get()) == 1, "making a store");
+  // An intermediate CA in the file is trusted without its root.
+  must(X509_STORE_set_flags(store.get(), X509_V_FLAG_PARTIAL_CHAIN) == 1 &&
+           X509_STORE_set_purpose(store.get(), X509_PURPOSE_SSL_CLIENT) == 1,
+       "setting up a store");
+  return store;
+}
+
+Error refused(std::string why) { return invalid("client certificate " + std::move(why)); }
+
+// The attributes of this type in the subject. Text that could be taken for another (a NUL, a line end, broken
+// UTF-8) is an error.
+Result<std::vector<std::string>> subject_values(const X509* certificate, int nid) {
+  std::vector<std::string> values;
+  const X509_NAME* const subject = X509_get_subject_name(certificate);
+  for (int at = -1; (at = X509_NAME_get_index_by_NID(subject, nid, at)) >= 0;) {
+    unsigned char* utf8 = nullptr;
+    const int length = ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+    if (length < 0) return refused("has a subject that is not text");
+    std::string value(reinterpret_cast<char*>(utf8), static_cast<std::size_t>(length));
+    OPENSSL_free(utf8);
+    if (printable(value, value.size()) != value) return refused("has unprintable characters in its subject");
+    values.push_back(std::move(value));
+  }
+  return values;
+}
+
+Result<void> verify(X509_STORE* store, X509* certificate, Time now) {
+  const StoreContextPtr context(X509_STORE_CTX_new());
+  must(context != nullptr && X509_STORE_CTX_init(context.get(), store, certificate, nullptr) == 1, "verifying");
+  X509_VERIFY_PARAM* const rules = X509_STORE_CTX_get0_param(context.get());
+  X509_VERIFY_PARAM_set_time(rules, seconds_of(now));
+  if (X509_verify_cert(context.get()) != 1)
+    return refused(std::string("refused: ") +
+                   X509_verify_cert_error_string(X509_STORE_CTX_get_error(context.get())));
+  return {};
+}
+
+}  // namespace
+
+// ---- Issuer ----------------------------------------------------------------------------------------------
+
+std::string_view name_of(Purpose purpose) {
+  switch (purpose) {
+    case Purpose::serving_kubelet: return "serving-kubelet";
+    case Purpose::client_kubelet: return "client-kubelet";
+    case Purpose::client_kube_proxy: return "client-kube-proxy";
+    case Purpose::client_k3s_controller: return "client-k3s-controller";
+  }
+  fatal("a Purpose without a name");
+}
+
+struct Issuer::State {
+  Authority client, server;
+  std::string ca_hash;
+  StorePtr clients;
+};
+
+Issuer::Issuer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Issuer::Issuer(Issuer&&) noexcept = default;
+Issuer& Issuer::operator=(Issuer&&) noexcept = default;
+Issuer::~Issuer() = default;
+
+Result<Issuer> Issuer::open(const fs::path& data_dir, Time now, bool log_exists) {
+  const fs::path directory = data_dir / "tls";
+  if (const auto made = ensure_private_directory(directory); !made) return made.error();
+  Result<Authority> client = AuthorityFiles(directory, "client-ca").open(now, log_exists);
+  if (!client) return client.error();
+  Result<Authority> server = AuthorityFiles(directory, "server-ca").open(now, log_exists);
+  if (!server) return server.error();
+  auto state = std::make_unique<State>();
+  state->client = std::move(*client);
+  state->server = std::move(*server);
+  state->ca_hash = sha256_hex(state->server.pem);
+  state->clients = make_store(state->client);
+  return Issuer(std::move(state));
+}
+
+const std::string& Issuer::server_ca_pem() const { return state_->server.pem; }
+const std::string& Issuer::client_ca_pem() const { return state_->client.pem; }
+const std::string& Issuer::ca_hash() const { return state_->ca_hash; }
+const std::string& Issuer::server_ca_sha256() const { return state_->server.sha256; }
+const std::string& Issuer::client_ca_sha256() const { return state_->client.sha256; }
+
+Result<IssuedCertificate> Issuer::issue(Purpose purpose, const NodeName& node,
+                                        const std::vector<std::string>& addresses, Time now) const {
+  const bool for_kubelet = purpose == Purpose::serving_kubelet || purpose == Purpose::client_kubelet;
+  if (for_kubelet && node.str().empty()) return invalid("a kubelet's certificate needs a node name");
+  Leaf leaf;
+  switch (purpose) {
+    case Purpose::serving_kubelet:
+      leaf.common_name = node.str();
+      leaf.serves = true;
+      leaf.alternatives.add_dns(node.str());
+      add_loopback(&leaf.alternatives);
+      if (addresses.size() > kMaxAddresses)
+        return invalid("more than " + std::to_string(kMaxAddresses) + " node addresses; send fewer");
+      for (const std::string& address : addresses)
+        if (!leaf.alternatives.add_address(address))
+          return invalid("node address '" + printable(address, 64) + "' is not an IP address");
+      break;
+    case Purpose::client_kubelet:
+      leaf.common_name = "system:node:" + node.str();
+      leaf.organization = "system:nodes";
+      break;
+    case Purpose::client_kube_proxy: leaf.common_name = "system:kube-proxy"; break;
+    case Purpose::client_k3s_controller: leaf.common_name = "system:k3s-controller"; break;
+  }
+  return sign(leaf.serves ? state_->server : state_->client, leaf, now);
+}
+
+Result<IssuedCertificate> Issuer::issue_listener(const std::vector<std::string>& names,
+                                                 const std::string& cluster_domain, Time now) const {
+  Leaf leaf;
+  leaf.common_name = leaf.organization = "k3s";
+  leaf.serves = true;
+  add_loopback(&leaf.alternatives);
+  for (const char* name : {"kubernetes", "kubernetes.default", "kubernetes.default.svc"})
+    leaf.alternatives.add_dns(name);
+  if (!cluster_domain.empty()) {
+    const std::string service = "kubernetes.default.svc." + cluster_domain;
+    if (!is_dns_name(service))
+      return invalid("cluster domain '" + printable(cluster_domain, 80) + "' is not a DNS name like cluster.local");
+    leaf.alternatives.add_dns(service);
+  }
+  for (const std::string& name : names) {
+    if (leaf.alternatives.add_address(name)) continue;
+    if (!is_dns_name(name))
+      return invalid("name '" + printable(name, 80) +
+                     "' for the server's certificate is neither a DNS name nor an "
+                     "IP address");
+    leaf.alternatives.add_dns(to_lower(name));
+  }
+  return sign(state_->server, leaf, now);
+}
+
+Result<ClientIdentity> Issuer::authenticate(std::string_view der, Time now) const {
+  const ErrorScope errors;
+  if (der.size() > kMaxClientCertificate) return refused("is larger than 16 KiB");
+  const unsigned char* at = bytes_of(der);
+  const X509Ptr certificate(d2i_X509(nullptr, &at, static_cast<long>(der.size())));
+  if (certificate == nullptr) return refused("is not readable: " + openssl_reason());
+  if (at != bytes_of(der) + der.size()) return refused("is followed by other bytes");
+  if (const auto verified = verify(state_->clients.get(), certificate.get(), now); !verified)
+    return verified.error();
+  // Trusted as itself, not because somebody vouches for its bearer.
+  if ((X509_get_extension_flags(certificate.get()) & EXFLAG_CA) != 0) return refused("is a CA's, not a client's");
+
+  const auto common_names = subject_values(certificate.get(), NID_commonName);
+  if (!common_names) return common_names.error();
+  if (common_names->size() != 1 || common_names->front().empty()) return refused("must have exactly one CN");
+  auto organizations = subject_values(certificate.get(), NID_organizationName);
+  if (!organizations) return organizations.error();
+  return ClientIdentity{common_names->front(), std::move(*organizations), serial_of(certificate.get())};
+}
+
+}  // namespace ledger

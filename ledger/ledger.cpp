@@ -1,0 +1,448 @@
+#include "ledger/ledger.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <cmath>
+#include <deque>
+#include <future>
+#include <mutex>
+#include <shared_mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "ledger/storm.h"
+
+namespace ledger {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr std::size_t kBatchLimit = 2048;       // proposals in one batch: bounds latency and memory
+constexpr double kClockJump_s = 5.0;            // docs/EVENTS.md, clock_stepped
+constexpr double kClockBack_s = 0.5;            // less is what NTP does all day
+
+// True for records that end a span of the log: every count that belongs before them must stand before them.
+bool settles_all(Kind kind) { return kind == Kind::server_stopped || kind == Kind::epoch_started; }
+
+// True for records that change or confirm a binding: the counts of the node must stand before them.
+bool settles_node(Kind kind) {
+  switch (kind) {
+    case Kind::password_stored:
+    case Kind::password_verified:
+    case Kind::binding_released:
+    case Kind::binding_changed:
+    case Kind::binding_held:
+    case Kind::binding_imported:
+      return true;
+    default:
+      return false;
+  }
+}
+
+Error disk_full(const std::filesystem::path& dir, std::uint64_t free_bytes) {
+  return {Errc::unavailable, "the disk of " + dir.string() + " is nearly full (" +
+                                 std::to_string(free_bytes >> 20) + " MiB left): nothing can be recorded until " +
+                                 "there is room"};
+}
+
+}  // namespace
+
+struct Ledger::State {
+  struct Item {
+    Proposal proposal;
+    Done done;
+    bool flush = false;  // write every open count
+  };
+
+  // Constant after open.
+  Options options;
+  std::unique_ptr<EventLog> log;
+  std::string server_id;
+  bool clean = true;
+
+  // Guarded by queue_mutex: what clients hand to the writer.
+  std::mutex queue_mutex;
+  std::condition_variable queue_ready;
+  std::deque<Item> queue;
+  bool stopping = false;
+  std::optional<Error> failed;
+
+  // Guarded by table_mutex: written by the writer after the sync, read by everyone.
+  mutable std::shared_mutex table_mutex;
+  NodeTable nodes;
+  TokenTable tokens;
+  std::atomic<std::int64_t> epoch{1};
+
+  std::atomic<std::uint64_t> batches{0}, records{0}, counted{0}, conflicts{0}, overloaded{0};
+  // Refusals that could not be recorded when they happened; the writer turns them into counted records.
+  std::atomic<std::int64_t> unrecorded_overloaded{0}, unrecorded_unavailable{0};
+
+  // Owned by the writer thread.
+  StormCounter storm;
+  Instant now;      // of the current batch; the stamp never goes back
+  Time last_stamp;  // of the last record
+  Time last_wall;   // for noticing that the wall clock was set
+  steady_clock::time_point space_asked;
+  std::optional<Error> no_space;
+
+  std::thread writer;
+
+  // ---- one batch: owned by the writer thread, empty between batches ----
+  std::vector<Record> batch;
+  std::unordered_map<std::string, NodeState> staged;
+  struct Completion {
+    Done done;
+    Result<Committed> outcome;
+  };
+  std::vector<Completion> completions;
+
+  void run();
+  bool wait_for_work(std::unique_lock<std::mutex>& lock);
+  void process(std::deque<Item> items);
+  void note_time();
+  void propose(Item& item);
+  Seq add(Record record);
+  void add_counts(std::vector<Record> counts);
+  void add_unrecorded(std::atomic<std::int64_t>& refusals, std::int64_t status, const char* reason);
+  const NodeState* staged_node(const std::string& name) const;
+  bool commit();
+  void fail(const Error& error);
+  bool disk_has_room();
+};
+
+// ---- the writer ------------------------------------------------------------------------------------------
+
+void Ledger::State::run() {
+  std::unique_lock lock(queue_mutex);
+  // After a failure nothing may be written any more: not even the counts that come due.
+  while (!failed && wait_for_work(lock)) {
+    std::deque<Item> items;
+    while (!queue.empty() && items.size() < kBatchLimit) {
+      items.push_back(std::move(queue.front()));
+      queue.pop_front();
+    }
+    lock.unlock();
+    process(std::move(items));
+    lock.lock();
+  }
+}
+
+// Returns false when the writer is to end: told to stop and nothing is waiting.
+bool Ledger::State::wait_for_work(std::unique_lock<std::mutex>& lock) {
+  const auto awake = [&] { return stopping || !queue.empty(); };
+  if (const auto due = storm.next_due())
+    queue_ready.wait_until(lock, *due, awake);
+  else
+    queue_ready.wait(lock, awake);
+  return !stopping || !queue.empty();
+}
+
+// Take all, check, number, encode, one sync, apply, complete. While the sync runs, the next batch gathers.
+void Ledger::State::process(std::deque<Item> items) {
+  note_time();
+  add_counts(storm.due(now));
+  const bool room = disk_has_room();
+  if (room) {
+    add_unrecorded(unrecorded_overloaded, 429, "overloaded");
+    add_unrecorded(unrecorded_unavailable, 503, "store_unavailable");
+  }
+  for (Item& item : items) {
+    if (room || item.flush || item.proposal.use_reserve) {
+      propose(item);
+    } else {
+      ++unrecorded_unavailable;
+      completions.push_back({std::move(item.done), *no_space});
+    }
+  }
+  const bool durable = commit();
+  for (Completion& completion : completions) {
+    if (!durable) completion.outcome = *failed;
+    completion.done(std::move(completion.outcome));
+  }
+  // Now, not with the next batch: what the callbacks hold on to may be a connection.
+  completions.clear();
+  batch.clear();
+  staged.clear();
+}
+
+// Stamps never go back; a wall clock that did, or that jumped, is an event.
+void Ledger::State::note_time() {
+  const Time wall = options.clock();
+  const auto steady = steady_clock::now();
+  const double passed_s = std::chrono::duration<double>(steady - now.steady).count();
+  const double wall_s = seconds_between(last_wall, wall);
+  const bool stepped = std::abs(wall_s - passed_s) > kClockJump_s || wall_s < -kClockBack_s;
+  now = {std::max(last_stamp, wall), steady};
+  last_wall = wall;
+  if (!stepped) return;
+  Record record;
+  record.event = ClockStepped{.by_seconds = std::round((wall_s - passed_s) * 1000) / 1000};
+  add(std::move(record));
+}
+
+void Ledger::State::propose(Item& item) {
+  if (item.flush) add_counts(storm.settle_all());
+  Proposal& proposal = item.proposal;
+  if (proposal.expect) {
+    const NodeState* node = staged_node(proposal.expect->node);
+    if ((node == nullptr ? 0 : node->version) != proposal.expect->version) {
+      ++conflicts;
+      completions.push_back({std::move(item.done), Error{Errc::conflict, "the node changed meanwhile"}});
+      return;
+    }
+  }
+  Committed committed;
+  for (Record& record : proposal.records) {
+    const Kind kind = record.kind();
+    record.time = {};  // the writer's to fill
+    if (settles_all(kind)) add_counts(storm.settle_all());
+    if (settles_node(kind)) add_counts(storm.settle(record.node));
+    if (!StormCounter::countable(kind)) {
+      committed.seqs.push_back(add(std::move(record)));
+    } else if (const Seq counted_under = storm.offer(record, now); counted_under != 0) {
+      ++counted;
+      committed.seqs.push_back(counted_under);
+    } else {
+      committed.seqs.push_back(add(std::move(record)));
+      storm.written(committed.seqs.back());
+    }
+  }
+  completions.push_back({std::move(item.done), std::move(committed)});
+}
+
+// Numbers and stamps one record and folds it into the staged states.
+Seq Ledger::State::add(Record record) {
+  record.seq = log->head() + batch.size() + 1;
+  // A count carries the time of its last outcome; everything else happens now.
+  record.time = std::max(last_stamp, record.time.known() ? record.time : now.stamp);
+  last_stamp = record.time;
+  if (record.kind() == Kind::epoch_started) ++epoch;
+  if (record.server.empty()) record.server = server_id;
+  if (record.epoch == 0) record.epoch = epoch;
+  if (!record.node.empty()) {
+    const NodeState* before = staged_node(record.node);
+    NodeState after = before == nullptr ? NodeState{} : *before;
+    if (ledger::apply(record, after)) staged.insert_or_assign(record.node, std::move(after));
+  }
+  batch.push_back(std::move(record));
+  return batch.back().seq;
+}
+
+void Ledger::State::add_counts(std::vector<Record> counts) {
+  for (Record& count : counts) add(std::move(count));
+}
+
+// Refusals that were answered while nothing could be recorded: counted then, recorded now.
+void Ledger::State::add_unrecorded(std::atomic<std::int64_t>& refusals, std::int64_t status, const char* reason) {
+  if (refusals.load() == 0) return;
+  Record record;
+  record.event = RequestRejected{.status = status, .reason = reason};
+  record.count = refusals.exchange(0);
+  record.note = "counted while they could not be recorded one by one";
+  add(std::move(record));
+}
+
+// The node as it will be when the batch so far is durable. Only this thread writes `nodes`, so it may read
+// them without the lock.
+const NodeState* Ledger::State::staged_node(const std::string& name) const {
+  const auto found = staged.find(name);
+  return found != staged.end() ? &found->second : nodes.find(name);
+}
+
+// One synced write; then the projections. False: the ledger has failed.
+bool Ledger::State::commit() {
+  if (batch.empty()) return true;
+  const std::vector<EventLog::NodeEntry> entries(staged.begin(), staged.end());
+  if (const Result<void> appended = log->append(batch, entries); !appended) {
+    fail(appended.error());
+    return false;
+  }
+  ++batches;
+  records += batch.size();
+  const std::unique_lock lock(table_mutex);
+  for (auto& [name, state] : staged) nodes.put(name, std::move(state));
+  for (const Record& record : batch)
+    if (is_server_wide(record.kind())) tokens.apply(record);
+  return true;
+}
+
+// The state of the log is unknown now: refuse everything, tell the owner, who must end the process.
+void Ledger::State::fail(const Error& error) {
+  std::deque<Item> refused;
+  {
+    const std::lock_guard lock(queue_mutex);
+    failed = Error{Errc::unavailable, "cannot record: " + error.message};
+    refused.swap(queue);
+  }
+  for (Item& item : refused) completions.push_back({std::move(item.done), *failed});
+  if (options.on_failure) options.on_failure(*failed);
+}
+
+// Asks the file system at most once a second: refusing early keeps RocksDB from failing for good.
+bool Ledger::State::disk_has_room() {
+  if (options.min_free_bytes == 0) return true;
+  if (now.steady - space_asked < std::chrono::seconds(1)) return !no_space;
+  space_asked = now.steady;
+  const std::optional<std::uint64_t> free = log->free_bytes();
+  no_space.reset();
+  if (free && *free < options.min_free_bytes) no_space = disk_full(options.log.dir, *free);
+  return !no_space;
+}
+
+// ---- the calls -------------------------------------------------------------------------------------------
+
+Ledger::Ledger(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Result<std::unique_ptr<Ledger>> Ledger::open(Options options) {
+  auto state = std::make_unique<State>();
+  Result<std::unique_ptr<EventLog>> log = EventLog::open(options.log);
+  if (!log) return log.error();
+  state->log = std::move(*log);
+  state->server_id = options.server_name + "-" + state->log->id().substr(0, 4);
+  state->options = std::move(options);
+
+  // The stored projection is written in the same batch as the records, so it is always that of the head.
+  Result<void> problem;
+  Result<void> read = state->log->each_node([&](std::string_view name, const Result<NodeState>& node) {
+    if (!node)
+      problem = Error{Errc::corrupt, "the stored state of node " + printable(name, 80) + " does not decode (" +
+                                         node.error().message + "); run `ledger verify`"};
+    else
+      state->nodes.put(std::string(name), *node);
+    return problem.has_value();
+  });
+  if (!read) return read.error();
+  if (!problem) return problem.error();
+  read = state->log->scan(Index::server_wide, "", 1, UINT64_MAX, [&](Seq, const Result<Record>& record) {
+    if (record) state->tokens.apply(*record);
+    return true;
+  });
+  if (!read) return read.error();
+  if (state->log->head() > 0) {
+    const Result<Record> last = state->log->read(state->log->head());
+    if (!last)
+      return Error{last.error().code, "the last record (" + std::to_string(state->log->head()) + ") of the log in " +
+                                          state->options.log.dir.string() + " cannot be read: " +
+                                          last.error().message};
+    state->last_stamp = last->time;
+    state->epoch = std::max<std::int64_t>(1, last->epoch);
+    state->clean = last->kind() == Kind::server_stopped;
+  }
+  // A clock behind the log's last stamp is noticed by the first batch.
+  state->last_wall = std::max(state->last_stamp, state->options.clock());
+  state->now = {state->last_wall, steady_clock::now()};
+  state->writer = std::thread([raw = state.get()] { raw->run(); });
+  return std::unique_ptr<Ledger>(new Ledger(std::move(state)));
+}
+
+namespace {
+
+// Waits for a Done on this thread.
+class Waiter {
+ public:
+  Ledger::Done done() {
+    return [promise = promise_](Result<Committed> outcome) { promise->set_value(std::move(outcome)); };
+  }
+  Result<Committed> wait() { return promise_->get_future().get(); }
+
+ private:
+  std::shared_ptr<std::promise<Result<Committed>>> promise_ = std::make_shared<std::promise<Result<Committed>>>();
+};
+
+}  // namespace
+
+Result<void> Ledger::close() {
+  if (!state_->writer.joinable()) return {};
+  Waiter waiter;
+  {
+    // The last item and the end of the queue in one step, or what slips in between would be counted and lost.
+    const std::lock_guard lock(state_->queue_mutex);
+    state_->stopping = true;
+    if (state_->failed)
+      waiter.done()(*state_->failed);
+    else
+      state_->queue.push_back({{}, waiter.done(), true});
+  }
+  state_->queue_ready.notify_one();
+  state_->writer.join();
+  const Result<Committed> flushed = waiter.wait();
+  if (!flushed) return flushed.error();
+  return {};
+}
+
+Ledger::~Ledger() {
+  if (state_ != nullptr) (void)close();
+}
+
+void Ledger::append(Proposal proposal, Done done) {
+  std::optional<Error> refused;
+  {
+    const std::lock_guard lock(state_->queue_mutex);
+    if (state_->failed) {
+      refused = state_->failed;
+    } else if (state_->stopping) {
+      refused = Error{Errc::unavailable, "the server is stopping"};
+    } else if (state_->queue.size() >= state_->options.queue_limit && !proposal.use_reserve) {
+      refused = Error{Errc::overloaded, "too many registrations at once; try again in a second"};
+      ++state_->overloaded;
+      ++state_->unrecorded_overloaded;
+    } else {
+      state_->queue.push_back({std::move(proposal), std::move(done)});
+    }
+  }
+  if (refused)
+    done(*refused);
+  else
+    state_->queue_ready.notify_one();
+}
+
+Result<Committed> Ledger::append_and_wait(Proposal proposal) {
+  Waiter waiter;
+  append(std::move(proposal), waiter.done());
+  return waiter.wait();
+}
+
+Result<void> Ledger::flush_counts() {
+  Waiter waiter;
+  {
+    const std::lock_guard lock(state_->queue_mutex);
+    if (state_->failed) return *state_->failed;
+    if (state_->stopping) return Error{Errc::unavailable, "the server is stopping"};
+    state_->queue.push_back({{}, waiter.done(), true});
+  }
+  state_->queue_ready.notify_one();
+  const Result<Committed> flushed = waiter.wait();
+  if (!flushed) return flushed.error();
+  return {};
+}
+
+NodeState Ledger::find(std::string_view node) const {
+  const std::shared_lock lock(state_->table_mutex);
+  const NodeState* found = state_->nodes.find(node);
+  return found == nullptr ? NodeState{} : *found;
+}
+
+std::optional<TokenState> Ledger::find_token(std::string_view token_id) const {
+  const std::shared_lock lock(state_->table_mutex);
+  const TokenState* found = state_->tokens.find(token_id);
+  if (found == nullptr) return std::nullopt;
+  return *found;
+}
+
+std::vector<TokenState> Ledger::tokens() const {
+  const std::shared_lock lock(state_->table_mutex);
+  std::vector<TokenState> all;
+  for (const auto& [id, token] : state_->tokens) all.push_back(token);
+  return all;
+}
+
+const EventLog& Ledger::log() const { return *state_->log; }
+std::int64_t Ledger::epoch() const { return state_->epoch; }
+const std::string& Ledger::server_id() const { return state_->server_id; }
+bool Ledger::was_clean() const { return state_->clean; }
+
+Ledger::Stats Ledger::stats() const {
+  return {state_->batches, state_->records, state_->counted, state_->conflicts, state_->overloaded};
+}
+
+}  // namespace ledger

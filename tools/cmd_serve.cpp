@@ -1,0 +1,115 @@
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+
+#include "api/server.h"
+#include "ledger/credentials.h"
+#include "tools/commands.h"
+
+namespace ledger::tools {
+namespace {
+
+constexpr const char* kFooter =
+    "Examples:\n"
+    "  ledger serve                                      everything below /var/lib/ledger, port 6443\n"
+    "  ledger serve --data-dir ./data --listen 127.0.0.1 --https-port 16443\n"
+    "  ledger serve --token-file /etc/ledger/token --tls-san ledger.example.org\n\n"
+    "Agents join with the token in <data-dir>/node-token:\n"
+    "  k3s agent --server https://<this machine>:6443 --token-file node-token\n\n"
+    "SIGTERM stops in order: requests under way finish, tunnels close, the log is closed. kill -9 loses nothing\n"
+    "that was acknowledged. Exit status 1: the start failed, or the log could not be written.\n";
+
+struct Arguments {
+  api::ServerOptions server;
+  std::string data_dir = kDefaultDataDir;
+  std::string token, token_file, agent_token, agent_token_file;
+  std::string log_level = "info";
+};
+
+// One of: the option's text, the file's first line, nothing.
+Result<Secret> secret_from(const std::string& text, const std::string& file) {
+  if (!text.empty()) return Secret(text);
+  if (file.empty()) return Secret();
+  const Result<std::string> read = read_file(file, 8192);
+  if (!read) return read.error();
+  return Secret(trim(*read));
+}
+
+std::string join_lines(const api::Server& server) {
+  const std::string token_file = (server.data_dir() / "node-token").string();
+  return fmt::format(
+      "ledger {} is ready on {} (data in {})\n"
+      "join a k3s agent:   k3s agent --server {} --token-file {}\n"
+      "or a played one:    ledger agent --server {} --token-file {} --node-name demo-1 --generation G5\n",
+      LEDGER_VERSION, server.url(), server.data_dir().string(), server.url(), token_file, server.url(), token_file);
+}
+
+int serve(Arguments& arguments) {
+  spdlog::set_level(spdlog::level::from_str(arguments.log_level));
+  api::ServerOptions& options = arguments.server;
+  options.data_dir = arguments.data_dir;
+  Result<Secret> token = secret_from(arguments.token, arguments.token_file);
+  if (!token) return fail(token.error());
+  Result<Secret> agent_token = secret_from(arguments.agent_token, arguments.agent_token_file);
+  if (!agent_token) return fail(agent_token.error());
+  options.token = std::move(*token);
+  options.agent_token = std::move(*agent_token);
+  const Result<std::unique_ptr<api::Server>> server = api::Server::start(std::move(options));
+  if (!server) return fail(server.error());
+  std::fputs(join_lines(**server).c_str(), stdout);
+  std::fflush(stdout);
+  const Result<void> stopped = (*server)->run();
+  return stopped ? 0 : fail(stopped.error());
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("serve", "Run the registration server that k3s agents join");
+  command->footer(kFooter);
+  auto arguments = std::make_shared<Arguments>();
+  api::ServerOptions& server = arguments->server;
+  api::ClusterOptions& cluster = server.cluster;
+
+  command->add_option("--data-dir", arguments->data_dir, "Where everything is kept (created, mode 0700)")
+      ->capture_default_str();
+  command->add_option("--listen", server.listen, "IP address to listen on; :: takes IPv4 too")->capture_default_str();
+  command->add_option("--https-port", server.https_port, "Port to listen on; 0 takes a free one")
+      ->capture_default_str();
+  command->add_option("--advertise-address", server.advertise_address,
+                      "IP address agents are told to use (default: this machine's first)");
+  command->add_option("--tls-san", server.tls_sans, "Further names or IPs for the server's certificate (repeatable)");
+
+  auto* secrets = command->add_option_group("Tokens", "Generated at the first start when not given");
+  secrets->add_option("--token", arguments->token, "Join secret; visible in `ps`, better:")->envname("LEDGER_TOKEN");
+  secrets->add_option("--token-file", arguments->token_file, "File that holds it")->excludes("--token");
+  secrets->add_option("--agent-token", arguments->agent_token, "Separate secret for agents")
+      ->envname("LEDGER_AGENT_TOKEN");
+  secrets->add_option("--agent-token-file", arguments->agent_token_file, "File that holds it")
+      ->excludes("--agent-token");
+
+  auto* network = command->add_option_group("Cluster", "What agents are told; defaults are k3s'");
+  network->add_option("--cluster-cidr", cluster.cluster_cidr, "Pod addresses")->capture_default_str();
+  network->add_option("--service-cidr", cluster.service_cidr, "Service addresses")->capture_default_str();
+  network->add_option("--cluster-dns", cluster.cluster_dns, "DNS service address")->capture_default_str();
+  network->add_option("--cluster-domain", cluster.cluster_domain, "DNS domain")->capture_default_str();
+  network->add_option("--flannel-backend", cluster.flannel_backend, "none turns flannel off")->capture_default_str();
+  network->add_option("--service-node-port-range", cluster.service_node_port_range, "NodePort range")
+      ->capture_default_str();
+
+  auto* running = command->add_option_group("Running", "");
+  running->add_option("--server-name", server.server_name, "Name of this server in records (default: host name)");
+  running->add_option("--threads", server.threads, "Network threads; 0: one per core")->capture_default_str();
+  running->add_option("--max-connections", server.max_connections, "Connections at once")->capture_default_str();
+  running
+      ->add_option("--min-free-bytes", server.min_free_bytes,
+                   "Refuse to record (503) when the disk has less; 0: never")
+      ->capture_default_str();
+  running->add_option("--log-level", arguments->log_level, "Messages on standard error")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+  command->callback([arguments, &exit_code] { exit_code = serve(*arguments); });
+}
+
+}  // namespace ledger::tools

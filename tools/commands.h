@@ -1,0 +1,30 @@
+// The commands of the `ledger` program. Each adds its subcommand, with help and examples, and sets `exit_code`
+// when it ran: 0 done, 1 refused or failed, 2 wrong usage (CLI11's own errors end as 2 too).
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "ledger/result.h"
+
+namespace ledger::tools {
+
+inline constexpr const char* kDefaultDataDir = "/var/lib/ledger";
+
+void add_serve(CLI::App& app, int& exit_code);
+void add_replay(CLI::App& app, int& exit_code);
+void add_node(CLI::App& app, int& exit_code);
+void add_export(CLI::App& app, int& exit_code);
+void add_verify(CLI::App& app, int& exit_code);
+void add_token(CLI::App& app, int& exit_code);
+void add_agent(CLI::App& app, int& exit_code);
+
+// Prints "ledger: <message>" to standard error and returns 1.
+int fail(const Error& error);
+
+// The records that bear on a node, as JSON Lines, from a server's operators' API. Empty `server_url`: the
+// running server of `data_dir`, where the operator token and the CA are read in any case.
+Result<std::string> fetch_node_history(const std::string& server_url, const std::string& data_dir,
+                                       const std::string& node);
+
+}  // namespace ledger::tools

@@ -1,0 +1,72 @@
+// The `ledger` program: parses arguments and calls the command. No logic worth testing lives in tools/.
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <cstdio>
+
+#include "tools/commands.h"
+
+namespace ledger::tools {
+
+int fail(const Error& error) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "ledger: %s\n", error.message.c_str());
+  return 1;
+}
+
+}  // namespace ledger::tools
+
+namespace {
+
+void protect_process() {
+  umask(077);               // what we write is ours; files that others may read are opened up one by one
+  signal(SIGPIPE, SIG_IGN);  // a peer that leaves is an error code, not our end
+#if !defined(__SANITIZE_ADDRESS__)
+  prctl(PR_SET_DUMPABLE, 0);  // no core file with passwords in it, no ptrace by other users
+#endif
+}
+
+constexpr const char* kDescription =
+    "ledger admits machines to k3s clusters and can always say why one was refused.\n\n"
+    "Unmodified k3s agents register against `ledger serve`; every token check, node password, certificate and\n"
+    "refusal is in an event log before the answer leaves, so `ledger replay --node X` explains any 403.\n";
+
+constexpr const char* kFooter =
+    "Start here:\n"
+    "  ledger serve --data-dir ./data            run a server\n"
+    "  ledger token show --data-dir ./data       the token agents join with\n"
+    "  ledger replay --node web-1                why was web-1 refused, and what to do\n"
+    "  ledger <command> --help                   options and examples\n\n"
+    "Exit status: 0 done, 1 refused or failed (a line on standard error says why), 2 wrong usage.\n";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  protect_process();
+  spdlog::set_default_logger(spdlog::stderr_color_mt("ledger"));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %^%l%$ %v", spdlog::pattern_time_type::utc);
+
+  CLI::App app{kDescription, "ledger"};
+  app.footer(kFooter);
+  app.set_version_flag("--version", LEDGER_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  int exit_code = 0;
+  ledger::tools::add_serve(app, exit_code);
+  ledger::tools::add_replay(app, exit_code);
+  ledger::tools::add_node(app, exit_code);
+  ledger::tools::add_export(app, exit_code);
+  ledger::tools::add_verify(app, exit_code);
+  ledger::tools::add_token(app, exit_code);
+  ledger::tools::add_agent(app, exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return exit_code;
+}

@@ -104,36 +104,36 @@ Admin::Admin(Ledger& ledger, const Credentials& credentials)
 
 Admin::~Admin() { lane_->finish(); }
 
+// Checked before it is queued: a stranger must not keep operators out by filling their queue.
 void Admin::handle(RequestPtr request, Reply reply) {
-  const bool queued = lane_->try_post([this, request, reply] {
-    const std::string_view authorization = request->header("authorization");
-    const Credentials::Verdict verdict = credentials_.check_operator(authorization);
-    Response response;
-    if (verdict.result == TokenResult::accepted) {
-      response = answer(*request);
-    } else {
-      Caller caller;
-      caller.auth = {.method = authorization.empty() ? "none" : "bearer", .principal = {}, .token = {}, .serial = {}};
-      Record record = record_of(*request, caller,
-                                TokenRejected{.status = 401, .reason = std::string(reason_name(verdict.result)), .token = {}});
-      record.endpoint = kPrefix;  // the rest of the path is the caller's invention
-      record.generation.clear();
-      Proposal proposal;
-      proposal.records.push_back(std::move(record));
-      const Result<Committed> recorded = ledger_.append_and_wait(std::move(proposal));
-      response = to_response(recorded ? Problem{401, "the operators' API needs the operator token: Authorization: "
-                                                     "Bearer <contents of cred/operator-token>"}
-                                      : problem_of(recorded.error()));
-    }
-    response.headers.emplace_back("Ledger-Request-Id", request->id);
+  const Credentials::Verdict verdict = credentials_.check_operator(request->header("authorization"));
+  if (verdict.result != TokenResult::accepted) return refuse(*request, verdict.result, std::move(reply));
+  const bool queued = lane_->try_post([this, request, reply] { reply(answer(*request)); });
+  if (!queued) reply(to_response({429, "too many operators' requests at once", 1}));
+}
+
+void Admin::refuse(const Request& request, TokenResult result, Reply reply) {
+  Caller caller;
+  caller.auth.method = request.header("authorization").empty() ? "none" : "bearer";
+  Record record =
+      record_of(request, caller, TokenRejected{.status = 401, .reason = std::string(reason_name(result)), .token = {}});
+  record.endpoint = kPrefix;  // the rest of the path is the caller's invention
+  record.generation.clear();
+  Proposal proposal;
+  proposal.records.push_back(std::move(record));
+  ledger_.append(std::move(proposal), [reply = std::move(reply)](const Result<Committed>& recorded) {
+    if (!recorded) return reply(to_response(problem_of(recorded.error())));
+    Response response = to_response(Problem{401, "the operators' API needs the operator token: Authorization: "
+                                                 "Bearer <contents of cred/operator-token>"});
+    response.headers.emplace_back("Ledger-Seq", std::to_string(recorded->last()));
     reply(std::move(response));
   });
-  if (!queued) reply(to_response({429, "too many operators' requests at once", 1}));
 }
 
 Response Admin::answer(const Request& request) {
   const std::vector<std::string_view> path = segments_of(std::string_view(request.path).substr(kPrefix.size()));
   const bool get = request.method == "GET";
+  if (!get && path.size() < 3) return to_response(method_not_allowed("GET"));
   if (path.size() == 1 && path[0] == "status") {
     const Ledger::Stats stats = ledger_.stats();
     return json_response({{"ledger", ledger_.log().id()},
@@ -155,7 +155,6 @@ Response Admin::answer(const Request& request) {
   const Result<NodeName> node = node_of(path[1]);
   if (!node) return to_response(problem_of(node.error()));
   if (path.size() == 3 && !get) return node_action(request, *node, path[2]);
-  if (!get) return to_response(method_not_allowed("GET"));
   // What is still being counted belongs to the answer.
   if (const Result<void> flushed = ledger_.flush_counts(); !flushed) return to_response(problem_of(flushed.error()));
   if (path.size() == 2) {

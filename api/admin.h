@@ -21,6 +21,7 @@ class Admin {
   void handle(RequestPtr request, Reply reply);
 
  private:
+  void refuse(const Request& request, TokenResult result, Reply reply);
   Response answer(const Request& request);
   Response node_action(const Request& request, const NodeName& node, std::string_view action);
 

@@ -1,5 +1,6 @@
 #include "api/agent_config.h"
 
+#include <algorithm>
 #include <boost/asio/ip/address.hpp>
 #include <boost/json.hpp>
 #include <charconv>
@@ -14,10 +15,12 @@ using boost::asio::ip::address;
 
 std::vector<std::string> split(std::string_view list) {
   std::vector<std::string> parts;
-  while (!list.empty()) {
+  bool more = !list.empty();
+  while (more) {
     const auto comma = list.find(',');
     parts.emplace_back(trim(list.substr(0, comma)));
-    list = comma == std::string_view::npos ? std::string_view() : list.substr(comma + 1);
+    more = comma != std::string_view::npos;
+    if (more) list.remove_prefix(comma + 1);
   }
   return parts;
 }
@@ -30,6 +33,17 @@ struct Network {
   address base;
   json::object document;  // Go's net.IPNet: {"IP":"10.42.0.0","Mask":"//8AAA=="}
 };
+
+// Go's ParseCIDR: the network's address, without the bits of a host in it.
+address masked(const address& base, std::string_view mask) {
+  const auto mask_bytes = [&](auto bytes) {
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+      bytes[i] = static_cast<unsigned char>(bytes[i] & static_cast<unsigned char>(mask[i]));
+    return bytes;
+  };
+  if (base.is_v4()) return boost::asio::ip::address_v4(mask_bytes(base.to_v4().to_bytes()));
+  return boost::asio::ip::address_v6(mask_bytes(base.to_v6().to_bytes()));
+}
 
 Result<Network> parse_network(std::string_view option, const std::string& text) {
   const auto bad = [&] { return bad_option(option, text, "is not a network like 10.42.0.0/16"); };
@@ -45,8 +59,8 @@ Result<Network> parse_network(std::string_view option, const std::string& text) 
   if (read.ec != std::errc() || read.ptr != end || bits > width) return bad();
   std::string mask(width / 8, '\0');
   for (std::size_t i = 0; i < bits; ++i) mask[i / 8] = static_cast<char>(mask[i / 8] | (0x80 >> (i % 8)));
-  Network network{base, {}};
-  network.document["IP"] = base.to_string();
+  Network network{masked(base, mask), {}};
+  network.document["IP"] = network.base.to_string();
   network.document["Mask"] = base64(mask);
   return network;
 }
@@ -60,6 +74,11 @@ Result<std::vector<Network>> parse_networks(std::string_view option, const std::
   }
   if (networks.empty()) return bad_option(option, text, "is empty");
   return networks;
+}
+
+bool same_families(const std::vector<Network>& a, const std::vector<Network>& b) {
+  const auto same = [](const Network& one, const Network& other) { return one.base.is_v4() == other.base.is_v4(); };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), same);
 }
 
 struct PortRange {
@@ -105,15 +124,13 @@ json::object endpoints_object(const std::string& advertise, std::uint16_t port) 
 
 // Keys and types are protocol: names are Go field names, agents from Kubernetes 1.23 on decode them
 // case-sensitively, and keys whose type changed between releases must not appear at all.
-Result<AgentConfig> AgentConfig::make(const ClusterOptions& options, const std::string& advertise, std::uint16_t port,
-                                      const std::string& ipsec_psk) {
+Result<AgentConfig> AgentConfig::make(const ClusterOptions& options, const std::string& advertise,
+                                      std::uint16_t port, const std::string& ipsec_psk) {
   const Result<std::vector<Network>> cluster = parse_networks("cluster-cidr", options.cluster_cidr);
   if (!cluster) return cluster.error();
   const Result<std::vector<Network>> service = parse_networks("service-cidr", options.service_cidr);
   if (!service) return service.error();
-  const bool families_agree =
-      cluster->size() == service->size() && cluster->front().base.is_v4() == service->front().base.is_v4();
-  if (!families_agree)
+  if (!same_families(*cluster, *service))
     return Error{Errc::invalid, "--cluster-cidr " + options.cluster_cidr + " and --service-cidr " +
                                     options.service_cidr +
                                     " must share the same IP version (IPv4, IPv6 or dual-stack)"};
@@ -157,7 +174,8 @@ Result<AgentConfig> AgentConfig::make(const ClusterOptions& options, const std::
   made.document_ = json::serialize(config) + "\n";
   made.apiservers_ = json::serialize(json::array{host_and_port(advertise, port)}) + "\n";
   made.api_groups_ =
-      json::serialize(json::object{{"kind", "APIGroupList"}, {"apiVersion", "v1"}, {"groups", json::array()}}) + "\n";
+      json::serialize(json::object{{"kind", "APIGroupList"}, {"apiVersion", "v1"}, {"groups", json::array()}}) +
+      "\n";
   made.endpoints_ = json::serialize(endpoints_object(advertise, port));
   return made;
 }

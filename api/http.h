@@ -22,6 +22,7 @@ struct Request {
   std::string body;
   std::string source;       // "10.0.0.5:41234"
   std::string certificate;  // DER of the client's certificate, not yet verified; empty: none
+  bool websocket = false;   // a whole websocket upgrade (RFC 6455): a 101 with a tunnel can follow
 
   // Value of the first header of this (lower-case) name, or empty.
   std::string_view header(std::string_view name) const {

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <unordered_set>
 
+#include "api/problem.h"
 #include "ledger/credentials.h"
 
 namespace ledger::api {
@@ -30,6 +31,7 @@ namespace {
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr std::chrono::seconds kLinger{2};  // for a peer to take our last words
+constexpr std::size_t kReadAhead = 4096;
 
 std::string text_of(const tcp::endpoint& endpoint) {
   asio::ip::address address = endpoint.address();
@@ -89,8 +91,22 @@ std::string http_date() {
 using HttpRequest = http::request<http::string_body>;
 using HttpResponse = http::response<http::string_body>;
 
+// What websocket::stream::async_accept will take; it answers the rest itself, past the service.
+bool is_websocket(const HttpRequest& request) {
+  return websocket::is_upgrade(request) && request.count(http::field::host) > 0 &&
+         request[http::field::sec_websocket_key].size() == 24 && request[http::field::sec_websocket_version] == "13";
+}
+
+// A transfer coding that we do not speak leaves the end of the body to guesswork, and what follows could pass for
+// a request of its own. Beast reads such a message as one without a body.
+bool has_unknown_length(const HttpRequest& request) {
+  const auto codings = request.count(http::field::transfer_encoding);
+  return codings > 1 || (codings == 1 && !beast::iequals(request[http::field::transfer_encoding], "chunked"));
+}
+
 std::shared_ptr<const Request> to_request(HttpRequest&& in, const std::string& source, const std::string& certificate) {
   auto request = std::make_shared<Request>();
+  request->websocket = is_websocket(in);
   request->id = random_hex(8);
   request->method = std::string(in.method_string());
   const std::string_view target(in.target().data(), in.target().size());
@@ -154,13 +170,17 @@ namespace {
 // ---- one connection --------------------------------------------------------------------------------------
 
 using TlsStream = beast::ssl_stream<beast::tcp_stream>;
-using Websocket = websocket::stream<TlsStream>;
+using Websocket = websocket::stream<TlsStream, false>;  // agents never ask for permessage-deflate
 
 // Lives on its strand from accept to close; the coroutine run() holds it alive.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(std::shared_ptr<Listener::State> server, tcp::socket socket, std::shared_ptr<ssl::context> tls)
-      : server_(std::move(server)), tls_(std::move(tls)), stream_(std::move(socket), *tls_) {
+      : server_(std::move(server)),
+        tls_(std::move(tls)),
+        stream_(std::move(socket), *tls_),
+        executor_(stream_.get_executor()),
+        buffer_(server_->limits.header_bytes + kReadAhead) {
     ++server_->open_connections;
     const std::lock_guard lock(server_->mutex);
     server_->connections.insert(this);
@@ -174,12 +194,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   void start() {
-    asio::co_spawn(stream_.get_executor(), run(shared_from_this()), asio::detached);
+    asio::co_spawn(executor_, run(shared_from_this()), asio::detached);
   }
 
   // From any thread, under the server's mutex: the connection is alive while it is in the set.
   void stop() {
-    asio::post(stream_.get_executor(), [weak = weak_from_this()] {
+    asio::post(executor_, [weak = weak_from_this()] {
       if (const auto self = weak.lock()) self->stop_now();
     });
   }
@@ -191,14 +211,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<bool> serve_one();
   asio::awaitable<Response> ask(std::shared_ptr<const Request> request);
   asio::awaitable<void> refuse(error_code error);
-  asio::awaitable<void> serve_stream(Response response, unsigned version);
+  asio::awaitable<void> serve_stream(Response response);
   asio::awaitable<void> serve_tunnel(Response response, HttpRequest upgrade);
   asio::awaitable<void> say_goodbye();
 
   void stop_now() {
     if (phase_ == Phase::tunnel && websocket_ != nullptr) {
-      tunnel_cause_ = "server stopped";
-      beast::get_lowest_layer(*websocket_).cancel();
+      // The read in serve_tunnel ends when the agent's close arrives, or a handshake's time is over.
+      if (std::exchange(tunnel_stopped_, true)) return;
+      websocket_->async_close(websocket::close_code::going_away, [self = shared_from_this()](error_code) {});
     } else if (phase_ == Phase::idle || phase_ == Phase::handshake) {
       beast::get_lowest_layer(stream_).cancel();
     }
@@ -207,15 +228,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   const std::shared_ptr<Listener::State> server_;
   const std::shared_ptr<ssl::context> tls_;  // outlives the stream made from it
-  TlsStream stream_;
+  TlsStream stream_;  // moved into the websocket of a tunnel
+  const TlsStream::executor_type executor_;
+  // What is read and not yet parsed. Beast's own limits leave out chunk extensions and trailers.
   beast::flat_buffer buffer_;
   std::string source_, certificate_;
   Phase phase_ = Phase::handshake;
   Websocket* websocket_ = nullptr;  // while in serve_tunnel
-  std::string tunnel_cause_;
+  bool tunnel_stopped_ = false;
 };
 
 asio::awaitable<void> Connection::run([[maybe_unused]] std::shared_ptr<Connection> self) {
+  if (server_->stopping) co_return;  // accepted while stop() went through the others
   error_code error;
   const tcp::endpoint peer = socket().socket().remote_endpoint(error);
   if (error) co_return;
@@ -236,7 +260,7 @@ asio::awaitable<void> Connection::run([[maybe_unused]] std::shared_ptr<Connectio
   socket().expires_after(server_->limits.request);
   while (more) {
     more = co_await serve_one();
-    socket().expires_after(server_->limits.idle);
+    if (more) socket().expires_after(server_->limits.idle);  // else the stream may have become a tunnel's
   }
 }
 
@@ -258,6 +282,7 @@ asio::awaitable<bool> Connection::serve_one() {
   parser.header_limit(static_cast<std::uint32_t>(server_->limits.header_bytes));
   parser.body_limit(server_->limits.body_bytes);
   std::tie(error, bytes) = co_await http::async_read(stream_, buffer_, parser, kAwait);
+  if (!error && has_unknown_length(parser.get())) error = http::error::bad_transfer_encoding;
   if (error) {
     co_await refuse(error);
     co_return false;
@@ -267,18 +292,18 @@ asio::awaitable<bool> Connection::serve_one() {
   const unsigned version = message.version();
   const bool head = message.method() == http::verb::head;
   bool keep_alive = message.keep_alive();
-  const bool wants_upgrade = websocket::is_upgrade(message);
   HttpRequest upgrade;
-  if (wants_upgrade) upgrade = message;
+  if (is_websocket(message)) upgrade = message;
   auto request = to_request(std::move(message), source_, certificate_);
   socket().expires_never();  // the ledger bounds how long it takes
   Response response = co_await ask(std::move(request));
-  if (response.tunnel != nullptr && wants_upgrade) {
+  if (response.tunnel != nullptr) {
     co_await serve_tunnel(std::move(response), std::move(upgrade));
     co_return false;
   }
-  if (response.stream_seconds > 0 && !head) {
-    co_await serve_stream(std::move(response), version);
+  // HTTP/1.0 knows no chunks: it gets the first event and an end.
+  if (response.stream_seconds > 0 && !head && version >= 11) {
+    co_await serve_stream(std::move(response));
     co_return false;
   }
   keep_alive = keep_alive && !server_->stopping;
@@ -310,20 +335,20 @@ asio::awaitable<Response> Connection::ask(std::shared_ptr<const Request> request
 // A request that cannot be read: says why, then lets the peer finish talking so that it hears the answer.
 asio::awaitable<void> Connection::refuse(error_code error) {
   int status = 400;
-  if (error == http::error::header_limit) status = 431;
+  if (error == http::error::header_limit || error == http::error::buffer_overflow) status = 431;
   if (error == http::error::body_limit) status = 413;
   const bool gone = error == http::error::end_of_stream || error == asio::error::eof ||
                     error == asio::error::connection_reset || error == asio::error::operation_aborted ||
                     error == ssl::error::stream_truncated;
   if (gone || server_->stopping) co_return;
+  const std::string id = random_hex(8);
   if (error == beast::error::timeout) {
-    server_->callbacks.on_bad_request(source_, 408);
+    server_->callbacks.on_bad_request(source_, 408, id);
     co_return;
   }
-  server_->callbacks.on_bad_request(source_, status);
-  Response response;
-  response.status = status;
-  response.body = "the request cannot be read: " + error.message() + "\n";
+  server_->callbacks.on_bad_request(source_, status, id);
+  Response response = to_response(Problem{status, "the request cannot be read: " + error.message()});
+  response.headers.emplace_back("Ledger-Request-Id", id);
   HttpResponse out = to_http(std::move(response), 11, false);
   socket().expires_after(kLinger);
   std::size_t bytes = 0;
@@ -344,8 +369,8 @@ asio::awaitable<void> Connection::say_goodbye() {
 }
 
 // A Kubernetes watch: one event, then silence until the time is over, the peer leaves or the server stops.
-asio::awaitable<void> Connection::serve_stream(Response response, unsigned version) {
-  http::response<http::empty_body> head{http::status::ok, version};
+asio::awaitable<void> Connection::serve_stream(Response response) {
+  http::response<http::empty_body> head{http::status::ok, 11};
   head.set(http::field::server, "ledger");
   head.set(http::field::date, http_date());
   head.set(http::field::content_type, response.content_type);
@@ -363,17 +388,27 @@ asio::awaitable<void> Connection::serve_stream(Response response, unsigned versi
   if (error) co_return;
   phase_ = Phase::idle;
   if (server_->stopping) co_return;
-  // Waiting is reading: the peer has nothing to say, so what comes is its leaving or our deadline.
-  socket().expires_after(std::chrono::seconds(response.stream_seconds));
+  // Waiting is reading: the peer has nothing to say, so what comes is its leaving, our stop or the end of the
+  // time. That end is a cancelled read, not a deadline, which would close the socket before the last chunk.
+  socket().expires_never();
+  asio::steady_timer over(executor_, std::chrono::seconds(response.stream_seconds));
+  over.async_wait([self = shared_from_this()](error_code cancelled) {
+    if (!cancelled) self->socket().cancel();
+  });
   char unexpected[64];
   const auto into = asio::buffer(unexpected);
   std::tie(error, bytes) = co_await stream_.async_read_some(into, kAwait);
-  if (error != beast::error::timeout) co_return;
+  over.cancel();
+  if (error != asio::error::operation_aborted) co_return;
+  phase_ = Phase::busy;
+  const auto last = http::make_chunk_last();
+  socket().expires_after(server_->limits.reply);
+  std::tie(error, bytes) = co_await asio::async_write(stream_, last, kAwait);
+  if (!error) co_await say_goodbye();
 }
 
 asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest upgrade) {
   Websocket ws(std::move(stream_));
-  websocket_ = &ws;
   phase_ = Phase::tunnel;
   beast::get_lowest_layer(ws).expires_never();
   websocket::stream_base::timeout timeouts{};
@@ -391,6 +426,9 @@ asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest up
   error_code error;
   std::size_t bytes = 0;
   std::tie(error) = co_await ws.async_accept(upgrade, kAwait);
+  timeouts.handshake_timeout = kLinger;  // from here on: for the closing handshake
+  ws.set_option(timeouts);
+  if (!error) websocket_ = &ws;
   std::string cause;
   beast::flat_buffer message;
   while (!error && cause.empty() && !server_->stopping) {
@@ -405,8 +443,8 @@ asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest up
       cause = "bad frame: " + read.error().message;
     }
   }
-  const bool closed_by_us = !cause.empty() || server_->stopping;
-  if (!tunnel_cause_.empty() || (cause.empty() && server_->stopping)) cause = "server stopped";
+  if (cause.empty() && server_->stopping) cause = "server stopped";
+  const bool close = !cause.empty() && !error && !std::exchange(tunnel_stopped_, true);
   if (cause.empty()) {
     if (error == websocket::error::closed) {
       cause = "websocket: close " + std::to_string(ws.reason().code);
@@ -416,10 +454,9 @@ asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest up
       cause = error.message();
     }
   }
-  if (closed_by_us) {
-    websocket::close_reason reason(server_->stopping ? websocket::close_code::going_away
+  if (close) {
+    const websocket::close_reason reason(server_->stopping ? websocket::close_code::going_away
                                                      : websocket::close_code::protocol_error);
-    beast::get_lowest_layer(ws).expires_after(kLinger);
     std::tie(error) = co_await ws.async_close(reason, kAwait);
   }
   websocket_ = nullptr;

@@ -43,7 +43,7 @@ class Listener {
   struct Callbacks {
     std::function<void(std::shared_ptr<const Request>, Reply)> on_request;
     std::function<void(const std::string& source, const std::string& alert)> on_tls_failed;
-    std::function<void(const std::string& source, int status)> on_bad_request;
+    std::function<void(const std::string& source, int status, const std::string& request_id)> on_bad_request;
   };
 
   // Binds and listens; port 0 takes a free one. An IPv6 wildcard address also takes IPv4.

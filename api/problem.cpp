@@ -8,7 +8,8 @@ namespace {
 // The `reason` Kubernetes gives a status code (apimachinery StatusReason).
 const char* status_reason(int status) {
   switch (status) {
-    case 400: return "BadRequest";
+    case 400:
+    case 431: return "BadRequest";  // Kubernetes has no word for 431
     case 401: return "Unauthorized";
     case 403: return "Forbidden";
     case 404: return "NotFound";

@@ -31,13 +31,17 @@ struct NodeHeaders {
 };
 
 void parse_addresses(std::string_view list, NodeHeaders& headers) {
-  while (!list.empty()) {
+  bool more = !list.empty();
+  while (more) {
     const auto comma = list.find(',');
     const std::string text(trim(list.substr(0, comma)));
-    list = comma == std::string_view::npos ? std::string_view() : list.substr(comma + 1);
+    more = comma != std::string_view::npos;
+    if (more) list.remove_prefix(comma + 1);
     boost::system::error_code error;
     const auto address = boost::asio::ip::make_address(text, error);
-    if (error || headers.addresses.size() == kMaxAddresses)
+    // A zone ("fe80::1%eth0") means nothing off its machine and has no place in a certificate.
+    const bool has_zone = text.find('%') != std::string::npos;
+    if (error || has_zone || headers.addresses.size() == kMaxAddresses)
       return headers.fail(HeaderResult::bad_request,
                           "K3s-Node-Ip is not a comma list of at most 16 IP addresses: '" + printable(text, 60) + "'");
     headers.addresses.push_back(address.to_string());
@@ -74,9 +78,8 @@ std::string recognise_generation(const Request& request) {
   return "";
 }
 
-void add_ledger_headers(Response& response, const Request& request, Seq seq) {
-  response.headers.emplace_back("Ledger-Request-Id", request.id);
-  if (seq != 0) response.headers.emplace_back("Ledger-Seq", std::to_string(seq));
+void add_seq(Response& response, const Result<Committed>& outcome) {
+  if (outcome) response.headers.emplace_back("Ledger-Seq", std::to_string(outcome->last()));
 }
 
 Response certificate_response(const IssuedCertificate& certificate) {
@@ -117,7 +120,7 @@ void Registration::document(RequestPtr request, Reply reply, std::initializer_li
   if (caller.result != TokenResult::accepted) return refuse_token(request, reply, caller, "");
   Proposal proposal;
   proposal.records.push_back(record_of(*request, caller, TokenAccepted{}));
-  record_then(std::move(request), std::move(reply), std::move(proposal), std::move(document));
+  record_then(std::move(reply), std::move(proposal), std::move(document));
 }
 
 void Registration::shared_certificate(RequestPtr request, Reply reply, Purpose purpose) {
@@ -128,7 +131,7 @@ void Registration::shared_certificate(RequestPtr request, Reply reply, Purpose p
   Proposal proposal;
   proposal.records.push_back(record_of(*request, caller, TokenAccepted{}));
   proposal.records.push_back(record_of(*request, caller, event_of(*certificate, purpose)));
-  record_then(std::move(request), std::move(reply), std::move(proposal), certificate_response(*certificate));
+  record_then(std::move(reply), std::move(proposal), certificate_response(*certificate));
 }
 
 // ---- one registration ------------------------------------------------------------------------------------
@@ -195,7 +198,7 @@ void Registration::refuse(std::shared_ptr<Attempt> attempt, Ruling ruling) {
                                                                 .bound = attempt->evidence.node.bound,
                                                                 .status = problem.status}));
   }
-  record_then(attempt->request, attempt->reply, std::move(proposal), to_response(problem));
+  record_then(attempt->reply, std::move(proposal), to_response(problem));
 }
 
 // The certificate is signed before the record is written and leaves after it: one sync instead of two, and a
@@ -221,7 +224,7 @@ void Registration::admit(std::shared_ptr<Attempt> attempt, Ruling ruling) {
     if (!outcome && outcome.error().code == Errc::conflict && ++attempt->tries < kMaxAttempts)
       return register_node(attempt);
     if (!outcome) *response = to_response(problem_of(outcome.error()));
-    add_ledger_headers(*response, *attempt->request, outcome ? outcome->last() : 0);
+    add_seq(*response, outcome);
     attempt->reply(std::move(*response));
   });
 }
@@ -245,8 +248,9 @@ void Registration::connect(RequestPtr request, Reply reply) {
         problem_of(HeaderResult::node_unknown, "node " + caller.node + " is not registered (any more)");
     add(RequestRejected{.status = problem.status, .reason = std::string(reason_name(HeaderResult::node_unknown))});
     response = to_response(problem);
-  } else if (to_lower(request->header("upgrade")) != "websocket") {
-    const Problem problem = problem_of(HeaderResult::bad_request, "this is a websocket endpoint: send Upgrade: websocket");
+  } else if (!request->websocket) {
+    const Problem problem =
+        problem_of(HeaderResult::bad_request, "this is a websocket endpoint: GET with Upgrade: websocket, version 13");
     add(RequestRejected{.status = problem.status, .reason = std::string(reason_name(HeaderResult::bad_request))});
     response = to_response(problem);
   } else {
@@ -254,7 +258,7 @@ void Registration::connect(RequestPtr request, Reply reply) {
     response.tunnel = open_tunnel(ledger_, record_of(*request, caller, TunnelClosed{}), caller.node);
     add(TunnelOpened{request->id});
   }
-  record_then(std::move(request), std::move(reply), std::move(proposal), std::move(response));
+  record_then(std::move(reply), std::move(proposal), std::move(response));
 }
 
 // ---- common ends -----------------------------------------------------------------------------------------
@@ -269,14 +273,14 @@ void Registration::refuse_token(const RequestPtr& request, const Reply& reply, c
   record.node = node;
   Proposal proposal;
   proposal.records.push_back(std::move(record));
-  record_then(request, reply, std::move(proposal), to_response(problem));
+  record_then(reply, std::move(proposal), to_response(problem));
 }
 
-void Registration::record_then(RequestPtr request, Reply reply, Proposal proposal, Response success) {
+void Registration::record_then(Reply reply, Proposal proposal, Response success) {
   auto response = std::make_shared<Response>(std::move(success));
-  ledger_.append(std::move(proposal), [request, reply, response](const Result<Committed>& outcome) {
+  ledger_.append(std::move(proposal), [reply, response](const Result<Committed>& outcome) {
     if (!outcome) *response = to_response(problem_of(outcome.error()));
-    add_ledger_headers(*response, *request, outcome ? outcome->last() : 0);
+    add_seq(*response, outcome);
     reply(std::move(*response));
   });
 }

@@ -42,7 +42,7 @@ class Registration {
   void admit(std::shared_ptr<Attempt> attempt, Ruling ruling);
   void refuse_token(const RequestPtr& request, const Reply& reply, const Caller& caller, const std::string& node);
   // Appends; replies with `success` once durable, with 503 or 429 when that cannot be.
-  void record_then(RequestPtr request, Reply reply, Proposal proposal, Response success);
+  void record_then(Reply reply, Proposal proposal, Response success);
   Caller identify(const Request& request, std::initializer_list<Role> allowed) const {
     return api::identify(request, credentials_, issuer_, ledger_, allowed);
   }

@@ -16,7 +16,10 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/json.hpp>
 #include <cerrno>
+#include <condition_variable>
 #include <csignal>
+#include <mutex>
+#include <optional>
 #include <system_error>
 #include <thread>
 
@@ -100,11 +103,17 @@ std::size_t raise_descriptor_limit(std::size_t wanted) {
   return fits;
 }
 
-// k3s' cred/ipsec.psk: agents of every release want one.
+// k3s' cred/ipsec.psk: agents of every release want one, hex of 32 bytes or more.
 Result<std::string> ipsec_psk(const std::filesystem::path& data_dir) {
   const std::filesystem::path path = data_dir / "cred" / "ipsec.psk";
   const Result<std::string> read = read_file(path, 1024);
-  if (read) return std::string(trim(*read));
+  if (read) {
+    const std::string_view psk = trim(*read);
+    if (psk.size() >= 64 && psk.size() % 2 == 0 && psk.find_first_not_of("0123456789abcdefABCDEF") == psk.npos)
+      return std::string(psk);
+    return Error{Errc::invalid, path.string() + " does not hold the hex digits of a key; restore it from a backup, or " +
+                                    "remove it to have a new one made"};
+  }
   if (read.error().code != Errc::not_found) return read.error();
   const std::string fresh = random_hex(48);
   if (const Result<void> written = write_file(path, fresh + "\n", 0600); !written) return written.error();
@@ -269,7 +278,9 @@ Result<void> Server::State::listen() {
   callbacks.on_tls_failed = [this](const std::string& source, const std::string& alert) {
     service->tls_failed(source, alert);
   };
-  callbacks.on_bad_request = [this](const std::string& source, int status) { service->bad_request(source, status); };
+  callbacks.on_bad_request = [this](const std::string& source, int status, const std::string& request_id) {
+    service->bad_request(source, status, request_id);
+  };
   Result<std::unique_ptr<Listener>> opened =
       Listener::open(io, options.listen, options.https_port, limits, std::move(callbacks));
   if (!opened) return opened.error();

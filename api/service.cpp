@@ -43,7 +43,12 @@ Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& i
       registration_(ledger, credentials, issuer),
       admin_(ledger, credentials) {}
 
-void Service::handle(RequestPtr request, Reply reply) {
+void Service::handle(RequestPtr request, Reply answer) {
+  // Every answer says which request it belongs to, whether or not there is a record.
+  Reply reply = [id = request->id, answer = std::move(answer)](Response response) {
+    response.headers.emplace_back("Ledger-Request-Id", id);
+    answer(std::move(response));
+  };
   const std::string& path = request->path;
   if (path.starts_with("/ledger/v1/")) return admin_.handle(std::move(request), std::move(reply));
 
@@ -107,9 +112,10 @@ void Service::endpoints(RequestPtr request, Reply reply) {
                          std::move(response));
 }
 
-void Service::bad_request(const std::string& source, int status) {
+void Service::bad_request(const std::string& source, int status, const std::string& request_id) {
   Record record;
   record.event = RequestRejected{.status = status, .reason = std::string(reason_name(HeaderResult::bad_request))};
+  record.request_id = request_id;
   record.source = source;
   Proposal proposal;
   proposal.records.push_back(std::move(record));

@@ -20,7 +20,7 @@ class Service {
   // A TLS handshake that failed.
   void tls_failed(const std::string& source, const std::string& alert) { probes_.handshake_failed(source, alert); }
   // HTTP that could not be parsed or was over a limit; answered with this status already.
-  void bad_request(const std::string& source, int status);
+  void bad_request(const std::string& source, int status, const std::string& request_id);
   // Call about once a second, and with `last` before the ledger closes.
   void tick(bool last) { probes_.settle(last); }
 

@@ -117,7 +117,10 @@ class BinaryReader {
     archive_.loadBinary<1>(value.data(), static_cast<std::streamsize>(size));
   }
   void get(Fingerprint& value) { get(value.text); }
-  void get(Time& value) { get(value.micros); }
+  void get(Time& value) {
+    get(value.micros);
+    if (value.micros < 0 || value.micros > Time::kMaxMicros) throw BadBytes("a time outside the years 1970..9999");
+  }
   void get(std::vector<std::string>& value) {
     std::uint32_t size = 0;
     archive_(size);

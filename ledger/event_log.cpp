@@ -6,6 +6,7 @@
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <system_error>
@@ -65,7 +66,7 @@ rocksdb::DBOptions db_options(const EventLog::Options& options) {
   db.paranoid_checks = true;  // any damage met on open or compaction is an error, not a guess
   // Drops a torn batch at the very end (never acknowledged), refuses damage anywhere before it.
   db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-  db.track_and_verify_wals_in_manifest = true;  // a write-ahead log that was deleted is damage, not an empty log
+  db.track_and_verify_wals_in_manifest = true;  // a closed write-ahead log that was deleted is damage; check_wal()
   db.recycle_log_file_num = 0;                  // old bytes must not be mistaken for new ones
   db.manual_wal_flush = false;                  // every write reaches the file before it is synced
   db.max_total_wal_size = 128 << 20;            // bounds the work of the next open
@@ -119,6 +120,20 @@ Error error_of(const Status& status, const std::filesystem::path& dir) {
   return {Errc::io, "the log in " + dir.string() + ": " + text};
 }
 
+// RocksDB's manifest does not know the write-ahead log in use: without that file the log would open without its
+// newest records, and nobody would be told. A store that was ever open has one, and a table.
+Result<void> check_wal(const EventLog::Options& options) {
+  std::vector<std::string> files;
+  rocksdb::Env* env = options.env != nullptr ? options.env : rocksdb::Env::Default();
+  if (!env->GetChildren(options.dir.string(), &files).ok()) return {};  // none yet, or open() says what is wrong
+  const auto any = [&](std::string_view suffix) {
+    return std::any_of(files.begin(), files.end(), [&](const std::string& file) { return file.ends_with(suffix); });
+  };
+  if (!any(".sst") || any(".log")) return {};
+  return Error{Errc::corrupt, "the log in " + options.dir.string() + " has lost its write-ahead log (<number>.log), " +
+                                  "and with it the newest records: put the file back, or restore a backup"};
+}
+
 }  // namespace
 
 // ---- state -----------------------------------------------------------------------------------------------
@@ -168,6 +183,8 @@ struct EventLog::State {
       rocksdb::WriteOptions write;
       write.sync = true;
       if (status = db->Write(write, &batch); !status.ok()) return error_of(status, dir);
+      // From here on the store has a table, and check_wal() can tell it from one that is being made.
+      if (status = db->Flush({}, handles[kMeta]); !status.ok()) return error_of(status, dir);
       format = std::to_string(kStoreFormat);
     } else if (!status.ok()) {
       return error_of(status, dir);
@@ -186,6 +203,7 @@ EventLog::~EventLog() = default;
 Result<std::unique_ptr<EventLog>> EventLog::open(const Options& options) {
   auto state = std::make_unique<State>();
   state->dir = options.dir;
+  if (const Result<void> wal = check_wal(options); !wal) return wal.error();
   rocksdb::DB* db = nullptr;
   const Status status =
       rocksdb::DB::Open(db_options(options), options.dir.string(), families(), &state->handles, &db);

@@ -157,9 +157,9 @@ void Ledger::State::process(std::deque<Item> items) {
   const bool durable = commit();
   for (Completion& completion : completions) {
     if (!durable) completion.outcome = *failed;
-    completion.done(std::move(completion.outcome));
+    const Done done = std::move(completion.done);  // let go when called: it may hold on to a connection
+    done(std::move(completion.outcome));
   }
-  // Now, not with the next batch: what the callbacks hold on to may be a connection.
   completions.clear();
   batch.clear();
   staged.clear();

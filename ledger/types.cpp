@@ -2,6 +2,7 @@
 
 #include <strings.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -24,7 +25,7 @@ namespace {
 
 namespace chrono = std::chrono;
 
-constexpr std::int64_t kLastSecond = 253'402'300'799;  // 9999-12-31T23:59:59Z
+constexpr std::int64_t kLastSecond = Time::kMaxMicros / 1'000'000;
 
 // Reads exactly `digits` decimal digits at `*at` and moves past them.
 bool read_number(std::string_view text, std::size_t* at, int digits, int* out) {
@@ -104,7 +105,8 @@ Result<Time> Time::parse(std::string_view text) {
 }
 
 std::string Time::to_string() const {
-  const chrono::sys_time<chrono::microseconds> instant{chrono::microseconds{micros}};
+  const chrono::microseconds since_epoch{std::clamp<std::int64_t>(micros, 0, kMaxMicros)};
+  const chrono::sys_time<chrono::microseconds> instant{since_epoch};
   const auto day = chrono::floor<chrono::days>(instant);
   const chrono::year_month_day date{day};
   const chrono::hh_mm_ss clock{instant - day};

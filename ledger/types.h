@@ -17,11 +17,13 @@ using Seq = std::uint64_t;
 // An instant, microseconds since 1970-01-01T00:00:00Z. 0 means "not known".
 struct Time {
   std::int64_t micros = 0;
+  static constexpr std::int64_t kMaxMicros = 253'402'300'799'999'999;  // the end of year 9999
 
   static Time now();
   // RFC 3339 with `Z` or a numeric offset, up to 9 fractional digits (kept to 6), years 1970..9999.
   static Result<Time> parse(std::string_view text);
-  // RFC 3339 UTC; a fraction is printed, with 6 digits, only where there is one.
+  // RFC 3339 UTC; a fraction is printed, with 6 digits, only where there is one. Outside 1970..9999, which no
+  // parse() and no decode_record() returns: the nearer end.
   std::string to_string() const;
 
   bool known() const { return micros != 0; }

@@ -1,0 +1,258 @@
+#include "replay/remedies.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace ledger::replay {
+
+std::string shell_word(std::string_view text) {
+  const std::string safe = printable(text, 512);
+  const bool plain = !safe.empty() && safe.front() != '-' && std::all_of(safe.begin(), safe.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' ||
+           c == '_' || c == ':' || c == '/';
+  });
+  if (plain) return safe;
+  std::string word = "'";
+  for (const char c : safe) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
+namespace {
+
+constexpr const char* kPasswordFile = "/etc/rancher/node/password";
+constexpr const char* kRestartAgent = "sudo systemctl restart k3s-agent";
+
+class Advice {
+ public:
+  explicit Advice(const Facts& facts) : facts_(facts), node_(shell_word(facts.history.node)) {}
+
+  // In the order in which they were given: the safest first.
+  std::vector<Remedy> take() { return std::move(remedies_); }
+
+  void put_password_back() {
+    push("S1", fmt::format("put the password file back on {}, from a backup of /etc/rancher/node", who()),
+         fmt::format("sudo install -m 0600 -o root node-password.backup {} && {}", kPasswordFile, kRestartAgent),
+         "none");
+  }
+
+  void rename_newcomer(bool is_other_machine) {
+    std::string generation;
+    if (!facts_.refusals.attempts.empty()) generation = facts_.refusals.last().record->generation;
+    const std::string place = facts_.refusals.newcomer.to_string();
+    const std::string action =
+        is_other_machine ? fmt::format("give the newcomer at {} a name of its own", place)
+                         : fmt::format("give the machine another name ({} plus a fixed id)", who());
+    // The configuration file is read from v1.19 on.
+    push("S2", action,
+         generation == "G1" ? "sudo systemctl edit --full k3s-agent  # add --with-node-id to ExecStart, then: " +
+                                  std::string(kRestartAgent)
+                            : fmt::format("echo 'with-node-id: true' | sudo tee -a /etc/rancher/k3s/config.yaml && {}",
+                                          kRestartAgent),
+         is_other_machine ? "none" : "leaves the old Node behind; volumes and affinity tied to the old name do not follow");
+  }
+
+  void release(std::string_view reason) {
+    push("S3", fmt::format("make sure that the old machine is off, delete its Node, release the name, then start the agent"),
+         ledger_command("release", "", reason), "whoever asks first gets the name");
+  }
+
+  void accept(const Fingerprint& fingerprint, std::string_view reason, const char* rank = "S4") {
+    if (!fingerprint.known()) return;
+    push(rank, fmt::format("let in exactly this password ({}), after checking on the machine that it is the right one",
+                           facts_.short_name(fingerprint)),
+         ledger_command("accept", fingerprint.text, reason), "the machine with the old password loses the name");
+  }
+
+  void hold(std::string_view reason) {
+    push("", "keep the name from being bound until it is clear who may have it", ledger_command("hold", "", reason),
+         "nobody can join under this name meanwhile");
+  }
+
+  void look() {
+    push("", "look at what the server knows, and at who has the address of the refused requests",
+         node_command("show", ""), "none");
+  }
+
+  void push(std::string rank, std::string action, std::string command, std::string harm) {
+    remedies_.push_back({std::move(rank), std::move(action), std::move(command), std::move(harm)});
+  }
+
+  std::string who() const { return printable(facts_.history.node, 80); }
+  const Facts& facts() const { return facts_; }
+
+  // No command for a name that would be read as an option.
+  std::string node_command(std::string_view verb, const std::string& rest) const {
+    if (facts_.history.node.starts_with('-')) return "";
+    return fmt::format("ledger node {} {}{}", verb, node_, rest);
+  }
+
+ private:
+  std::string ledger_command(std::string_view verb, const std::string& fingerprint, std::string_view reason) const {
+    std::string rest;
+    if (!fingerprint.empty())
+      rest = (fingerprint.starts_with('-') ? " --fingerprint=" : " --fingerprint ") + shell_word(fingerprint);
+    return node_command(verb, fmt::format("{} --reason \"{}\"", rest, reason));
+  }
+
+  const Facts& facts_;
+  std::string node_;
+  std::vector<Remedy> remedies_;
+};
+
+// Frees or moves the name only while nothing says that the holder lives.
+bool holder_may_live(const Facts& facts) {
+  const Liveness& alive = facts.refusals.alive;
+  return alive.seen() || alive.after != nullptr || alive.touching != nullptr ||
+         (alive.before != nullptr && alive.gone == nullptr) || facts.refusals.success_followed;
+}
+
+void for_rebuilt(Advice& advice) {
+  advice.put_password_back();
+  advice.rename_newcomer(false);
+  if (holder_may_live(advice.facts())) return;
+  advice.release("machine rebuilt, old password lost");
+  advice.accept(advice.facts().refusals.presented, "machine rebuilt");
+}
+
+void for_ephemeral(Advice& advice) {
+  // No S2: --with-node-id keeps its id in the same directory and would make a new node at every start.
+  advice.push("", "make /etc/rancher/node survive restarts: persistent storage, a bind mount, or the system's list of kept files",
+              "findmnt -T /etc/rancher/node; sudo ls -l /etc/rancher/node", "none");
+  advice.put_password_back();
+  if (!holder_may_live(advice.facts()))
+    advice.accept(advice.facts().refusals.presented, "password file is kept from now on");
+}
+
+void for_stale_binding(Advice& advice) {
+  advice.push("", "wait until the release is visible on every server, then let the agent try again",
+              advice.node_command("show", ""), "none");
+  advice.put_password_back();
+  advice.rename_newcomer(false);
+  if (holder_may_live(advice.facts())) return;
+  advice.accept(advice.facts().refusals.presented, "released before, binding was still enforced");
+}
+
+void for_zombie(Advice& advice) {
+  advice.push("", fmt::format("stop the OLD agent first, on the machine at {}, and keep it from starting again",
+                              advice.facts().refusals.holder_place.to_string()),
+              "sudo systemctl disable --now k3s-agent", "that machine leaves the cluster, as it was meant to");
+  advice.rename_newcomer(true);
+  if (holder_may_live(advice.facts())) return;
+  advice.release("old machine stopped for good");
+  advice.accept(advice.facts().refusals.presented, "old machine stopped for good");
+}
+
+void for_token(Advice& advice) {
+  const auto* rejected = as<TokenRejected>(*advice.facts().failures.back());
+  const std::string reason = rejected != nullptr ? rejected->reason : "";
+  if (reason == "missing" || reason == "malformed")
+    advice.push("", "check that nothing between the machine and the server (proxy, balancer) drops the credential",
+                "curl -vk https://SERVER:6443/cacerts", "none");
+  advice.push("", reason == "wrong_class" ? "take the agent token, not another one, from the server"
+                                          : "take the current agent token from the server",
+              "sudo ledger token show --data-dir /var/lib/ledger", "none");
+  advice.push("", "put it into the agent's environment (K3S_TOKEN) and restart the agent",
+              fmt::format("sudoedit /etc/systemd/system/k3s-agent.service.env && {}", kRestartAgent), "none");
+}
+
+void for_credential_file(Advice& advice) {
+  advice.push("", "look at the file on the agent: it must belong to root, mode 0600, and hold 32 hex digits",
+              fmt::format("sudo ls -l {0}; sudo wc -c {0}", kPasswordFile), "none");
+  if (advice.facts().timeline.state.is_bound())
+    advice.put_password_back();
+  else
+    advice.push("", "remove the empty file; the agent makes a new one when it starts, and the name is free",
+                fmt::format("sudo rm {} && {}", kPasswordFile, kRestartAgent), "none");
+}
+
+void for_shared_identity(Advice& advice) {
+  advice.push("S2", "on every copy but one: remove the copied identity, give the machine a host name of its own, start anew",
+              "sudo systemctl stop k3s-agent && sudo rm -f /etc/rancher/node/password /etc/rancher/node/id "
+              "/var/lib/rancher/k3s/agent/client-kubelet.* && sudo systemctl start k3s-agent",
+              "run on the rightful machine, it makes that one a stranger");
+  advice.push("", "rebuild the image without /etc/rancher/node, /var/lib/rancher and /etc/machine-id", "", "none");
+}
+
+void for_edited_binding(Advice& advice) {
+  const Facts& facts = advice.facts();
+  advice.accept(facts.refusals.presented, "restores the password that was good before", "S5");
+  advice.look();
+}
+
+void for_unknown(Advice& advice) {
+  const Facts& facts = advice.facts();
+  if (facts.own.empty() || facts.family == Family::handshake)
+    return advice.push("", "see from the machine itself whether it reaches this server, and compare the two clocks",
+                       "date -u; curl -vk https://SERVER:6443/cacerts", "none");
+  advice.look();
+  if (facts.family != Family::password) return;
+  advice.put_password_back();
+  if (facts.refusals.where == Where::different) advice.rename_newcomer(true);
+}
+
+}  // namespace
+
+std::vector<Remedy> remedies_for(const Finding& finding, const Facts& facts) {
+  Advice advice(facts);
+  switch (finding.cause) {
+    case Cause::kNone: break;
+    case Cause::kRebuilt: for_rebuilt(advice); break;
+    case Cause::kEphemeral: for_ephemeral(advice); break;
+    case Cause::kDupName: advice.rename_newcomer(true); advice.look(); break;
+    case Cause::kStaleBind: for_stale_binding(advice); break;
+    case Cause::kZombie: for_zombie(advice); break;
+    case Cause::kToken: for_token(advice); break;
+    case Cause::kCredFile: for_credential_file(advice); break;
+    case Cause::kCloned: for_shared_identity(advice); break;
+    case Cause::kAdminEdit: for_edited_binding(advice); break;
+    case Cause::kRestored:
+      advice.put_password_back();
+      if (!holder_may_live(facts)) advice.accept(facts.refusals.presented, "forgotten by a restore");
+      break;
+    case Cause::kNameDrift:
+      if (facts.family == Family::password && facts.known_elsewhere(facts.refusals.holder) != nullptr &&
+          !holder_may_live(facts)) {
+        advice.rename_newcomer(true);
+        advice.release("its machine has another name now");
+        break;
+      }
+      advice.push("", "pin the name that the machine had: set it as host name or with --node-name, and restart the agent",
+                  "sudo systemctl edit --full k3s-agent", "none");
+      break;
+    case Cause::kPoolReuse:
+      advice.rename_newcomer(true);
+      advice.push("", "have the pool release names when it removes machines, or give each machine a suffix of its own", "",
+                  "none");
+      break;
+    case Cause::kStaleCert:
+      advice.push("", "remove the agent's old certificates, so that it joins by its token again (agents from v1.27.4 do so "
+                      "by themselves)",
+                  fmt::format("sudo rm -f /var/lib/rancher/k3s/agent/client-kubelet.* && {}", kRestartAgent), "none");
+      break;
+    case Cause::kSrvSplit:
+      advice.push("", "compare the servers' ledgers and bring the odd one up to date; point agents at a good one meanwhile",
+                  "ledger verify", "none");
+      break;
+    case Cause::kSrvState:
+      advice.push("", "mend the server's store; agents try again by themselves", "ledger verify", "none");
+      break;
+    case Cause::kOverload:
+      advice.push("", "start agents in groups, 25 to 50 a minute; those refused try again by themselves", "", "none");
+      break;
+    case Cause::kCa:
+      advice.push("", "give the agent the current full token (K10...), which names the present CA", 
+                  "sudo ledger token show --data-dir /var/lib/ledger", "none");
+      break;
+    case Cause::kLostReply:
+      advice.push("", "look for what delays or drops replies: timeouts of a proxy or balancer, a loaded server", "", "none");
+      break;
+    case Cause::kOrphanBind:
+    case Cause::kClock:
+    case Cause::kEndpoint:
+    case Cause::kUnknown: for_unknown(advice); break;
+  }
+  return advice.take();
+}
+
+}  // namespace ledger::replay

@@ -1,0 +1,127 @@
+#include "replay/explain.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <set>
+
+#include "tests/replay/replay_support.h"
+
+namespace ledger::replay {
+namespace {
+
+using test::history_of;
+using test::json_of;
+using test::lines_of;
+using test::related_history;
+
+// What must hold whatever the history says.
+void require_sound(const Explanation& e, const History& history) {
+  std::set<Seq> seqs;
+  for (const Record& record : history.records) seqs.insert(record.seq);
+  for (const Fact& fact : e.evidence) RC_ASSERT(seqs.count(fact.seq) == 1);
+  for (const Alternative& other : e.alternatives) {
+    RC_ASSERT(other.cause != e.cause);
+    RC_ASSERT(!other.would_need.empty());
+  }
+  RC_ASSERT(!e.summary.empty());
+  RC_ASSERT(e.remedies.empty() == (e.cause == Cause::kNone));
+  if (e.cause == Cause::kUnknown) RC_ASSERT(e.confidence == Confidence::kLow);
+  std::string rank;
+  for (const Remedy& remedy : e.remedies) {
+    RC_ASSERT(!remedy.action.empty() && !remedy.harm.empty());
+    RC_ASSERT(remedy.rank.empty() || remedy.rank >= rank);  // the safest first
+    if (!remedy.rank.empty()) rank = remedy.rank;
+    const bool frees_the_name = remedy.rank == "S3" || remedy.rank == "S4" || remedy.rank == "S5";
+    if (e.cause == Cause::kDupName || e.cause == Cause::kUnknown) RC_ASSERT(!frees_the_name);
+  }
+}
+
+RC_GTEST_PROP(ExplainProperty, AnyHistoryIsExplained, ()) {
+  const auto records = *related_history();
+  const History history = history_of(lines_of(records), "x");
+  const Explanation explanation = explain(history);
+  require_sound(explanation, history);
+  RC_ASSERT(!to_text(explanation).empty());
+  RC_CLASSIFY(explanation.cause != Cause::kUnknown && explanation.cause != Cause::kNone, "a cause is named");
+}
+
+// Records of other names, passwords and addresses never change an answer.
+RC_GTEST_PROP(ExplainProperty, UnrelatedRecordsChangeNothing, ()) {
+  std::vector<Record> records = *related_history();
+  for (Record& record : records) record.seq *= 2;
+  std::vector<Record> mixed = records;
+  for (const Record& record : records) {
+    if (*rc::gen::inRange(0, 2) == 0) continue;
+    Record stranger = *test::related_record();
+    if (is_server_wide(stranger.kind())) continue;
+    stranger.seq = record.seq + 1;
+    stranger.time = record.time;
+    stranger.node = "stranger";
+    stranger.source = "192.0.2.7:1";
+    std::visit(
+        [](auto& event) {
+          std::decay_t<decltype(event)>::fields(event, [](const char*, auto& value) {
+            if constexpr (std::is_same_v<std::decay_t<decltype(value)>, Fingerprint>) value.text = "5555";
+          });
+        },
+        stranger.event);
+    mixed.push_back(std::move(stranger));
+  }
+  std::sort(mixed.begin(), mixed.end(), [](const Record& a, const Record& b) { return a.seq < b.seq; });
+  RC_ASSERT(json_of(history_of(lines_of(records), "x")) == json_of(history_of(lines_of(mixed), "x")));
+}
+
+// The past does not depend on the future.
+RC_GTEST_PROP(ExplainProperty, ACutIsTheSameAsAShorterFile, ()) {
+  const auto records = *related_history();
+  RC_PRE(!records.empty());
+  const auto length = *rc::gen::inRange<std::size_t>(0, records.size() + 1);
+  const std::vector<Record> shorter(records.begin(), records.begin() + static_cast<std::ptrdiff_t>(length));
+  RC_ASSERT(json_of(history_of(lines_of(records), "x", Cut{.seq = length, .time = {}})) ==
+            json_of(history_of(lines_of(shorter), "x")));
+}
+
+RC_GTEST_PROP(ExplainProperty, BrokenInputIsStillExplained, ()) {
+  std::string lines = lines_of(*related_history());
+  for (int i = *rc::gen::inRange(0, 6); i > 0 && !lines.empty(); --i) {
+    const auto at = *rc::gen::inRange<std::size_t>(0, lines.size());
+    if (*rc::gen::inRange(0, 2) == 0)
+      lines[at] = *rc::gen::arbitrary<char>();
+    else
+      lines.erase(at, *rc::gen::inRange<std::size_t>(0, 40));
+  }
+  const History history = history_of(lines, "x");
+  require_sound(explain(history), history);
+}
+
+std::string binding(const char* seconds) {
+  return std::string(R"({"seq":1,"time":"2024-01-01T00:00:00Z","kind":"password_stored","node":"web-1","source":"10.0.0.1","fingerprint":"a41c"})") +
+         "\n" + R"({"seq":2,"time":"2024-01-01T)" + seconds + R"(Z","kind":"password_rejected","node":"web-1","source":"10.0.0.2","fingerprint":"77e0"})";
+}
+
+TEST(Explain, TheHolderIsAliveForTwoMinutesAfterItsLastSuccess) {
+  // Two addresses and no tunnel: within the window it is a second machine, past it nobody knows.
+  const History near = history_of(binding("00:01:59"), "web-1");
+  EXPECT_EQ(explain(near).cause, Cause::kDupName);
+  const History far = history_of(binding("00:02:01"), "web-1");
+  EXPECT_EQ(explain(far).cause, Cause::kUnknown);
+}
+
+TEST(Explain, NamesTheNodeInLowerCaseWhateverItWasAskedBy) {
+  const History history = history_of(binding("00:05:00"), "WEB-1");
+  EXPECT_EQ(explain(history).node, "web-1");
+  EXPECT_EQ(explain(history).timeline.steps.size(), 2u);
+}
+
+TEST(Explain, AHistoryWithoutTheNodeSaysSo) {
+  const History history = history_of(binding("00:05:00"), "web-2");
+  const Explanation explanation = explain(history);
+  EXPECT_EQ(explanation.cause, Cause::kUnknown);
+  EXPECT_EQ(explanation.state, "unknown");
+  EXPECT_EQ(explanation.as_of_seq, 0u);
+  EXPECT_NE(explanation.summary.find("never reached this ledger"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace ledger::replay

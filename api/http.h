@@ -58,7 +58,7 @@ struct Response {
   int stream_seconds = 0;
 };
 
-// Answers one request. Called exactly once, from any thread.
+// Answers one request. Called exactly once, from any thread; must be let go before the listener's io_context.
 using Reply = std::function<void(Response)>;
 
 }  // namespace ledger::api

@@ -32,6 +32,7 @@ namespace {
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr std::chrono::seconds kLinger{2};  // for a peer to take our last words
 constexpr std::size_t kReadAhead = 4096;
+constexpr std::chrono::milliseconds kSettle{100};
 
 std::string text_of(const tcp::endpoint& endpoint) {
   asio::ip::address address = endpoint.address();
@@ -413,9 +414,16 @@ asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest up
   beast::get_lowest_layer(ws).expires_never();
   websocket::stream_base::timeout timeouts{};
   timeouts.handshake_timeout = server_->limits.handshake;
+  // Whatever arrives counts as a sign of life only with pings of our own switched on; without them Beast's timeout
+  // waits for whole messages, and an agent may send nothing but pings for days. Agents answer a ping like a pong.
   timeouts.idle_timeout = server_->limits.tunnel_silence;
-  timeouts.keep_alive_pings = false;  // the agent pings; silence means that it is gone
+  timeouts.keep_alive_pings = true;
   ws.set_option(timeouts);
+  bool peer_closed = false;
+  auto note_close = [&peer_closed](websocket::frame_type type, beast::string_view) {
+    peer_closed = peer_closed || type == websocket::frame_type::close;
+  };
+  ws.control_callback(note_close);
   ws.read_message_max(server_->limits.tunnel_message_bytes);
   const auto headers = response.headers;
   auto decorate = [headers](websocket::response_type& reply) {
@@ -446,12 +454,14 @@ asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest up
   if (cause.empty() && server_->stopping) cause = "server stopped";
   const bool close = !cause.empty() && !error && !std::exchange(tunnel_stopped_, true);
   if (cause.empty()) {
-    if (error == websocket::error::closed) {
+    if (peer_closed) {
       cause = "websocket: close " + std::to_string(ws.reason().code);
     } else if (error == beast::error::timeout) {
       cause = "no ping for " + std::to_string(server_->limits.tunnel_silence.count() / 1000) + " s";
+    } else if (error.category() == make_error_code(websocket::error::closed).category()) {
+      cause = error.message();  // what was wrong with the frames
     } else {
-      cause = error.message();
+      cause = "connection lost: " + error.message();
     }
   }
   if (close) {
@@ -461,6 +471,10 @@ asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest up
   }
   websocket_ = nullptr;
   response.tunnel->on_close(cause);
+  // A ping or close of ours may be under way still; it ends with the socket, and must end before the stream does.
+  beast::get_lowest_layer(ws).close();
+  asio::steady_timer settled(executor_, kSettle);
+  std::tie(error) = co_await settled.async_wait(kAwait);
 }
 
 }  // namespace

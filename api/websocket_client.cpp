@@ -218,6 +218,11 @@ void WebsocketClient::close() {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - now);
     if (const auto message = receive(left); !message) break;
   }
+  // The server hangs up first (RFC 6455, 7.1.1), else it would see a broken connection instead of a close.
+  s.link.set_deadline(until);
+  char sink[512];
+  while (s.link.read(sink, sizeof sink) > 0) {
+  }
   s.link.hang_up();
 }
 

@@ -379,12 +379,18 @@ class AuthorityFiles {
     return authority;
   }
 
+  // A file cut down to nothing (a full disk does that) is no PEM, not a null pointer.
+  static BioPtr reading(std::string_view pem) {
+    BioPtr bio(BIO_new_mem_buf(pem.empty() ? "" : pem.data(), static_cast<int>(pem.size())));
+    must(bio != nullptr, "reading PEM");
+    return bio;
+  }
+
   Result<void> read_bundle(const std::string& pem, Authority* authority) const {
     if (pem.find("PRIVATE KEY-----") != std::string::npos)
       return bad(certificate_, "holds a private key, and everybody may read it; move the key to '" + key_.string() +
                                    "' and keep only certificates here");
-    const BioPtr bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-    must(bio != nullptr, "reading PEM");
+    const BioPtr bio = reading(pem);
     for (int number = 1;; ++number) {
       X509Ptr x509(PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr));
       if (x509 == nullptr) {
@@ -407,8 +413,7 @@ class AuthorityFiles {
   }
 
   Result<KeyPtr> read_key(const Secret& pem) const {
-    const BioPtr bio(BIO_new_mem_buf(pem.reveal().data(), static_cast<int>(pem.reveal().size())));
-    must(bio != nullptr, "reading PEM");
+    const BioPtr bio = reading(pem.reveal());
     bool encrypted = false;
     KeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, no_passphrase, &encrypted));
     if (encrypted) return bad(key_, "is encrypted; store the key without a passphrase");

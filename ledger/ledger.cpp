@@ -314,7 +314,10 @@ Result<std::unique_ptr<Ledger>> Ledger::open(Options options) {
   if (!read) return read.error();
   if (!problem) return problem.error();
   read = state->log->scan(Index::server_wide, "", 1, UINT64_MAX, [&](Seq, const Result<Record>& record) {
-    if (record) state->tokens.apply(*record);
+    if (!record) return true;
+    state->tokens.apply(*record);
+    if (record->kind() == Kind::server_started) state->clean = false;
+    if (record->kind() == Kind::server_stopped) state->clean = true;
     return true;
   });
   if (!read) return read.error();
@@ -326,7 +329,6 @@ Result<std::unique_ptr<Ledger>> Ledger::open(Options options) {
                                           last.error().message};
     state->last_stamp = last->time;
     state->epoch = std::max<std::int64_t>(1, last->epoch);
-    state->clean = last->kind() == Kind::server_stopped;
   }
   // A clock behind the log's last stamp is noticed by the first batch.
   state->last_wall = std::max(state->last_stamp, state->options.clock());

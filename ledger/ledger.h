@@ -84,7 +84,7 @@ class Ledger {
   const EventLog& log() const;
   std::int64_t epoch() const;
   const std::string& server_id() const;
-  // The last record of the log is an orderly stop, or the log is empty.
+  // The last server of this log stopped in order, or there was none.
   bool was_clean() const;
 
   struct Stats {

@@ -69,7 +69,8 @@ void warn_of_holes(const History& history, std::vector<std::string>& warnings) {
   constexpr std::size_t kShown = 5;
   for (std::size_t i = 0; i < history.holes.size() && i < kShown; ++i) {
     const Hole& hole = history.holes[i];
-    const std::string where = hole.line != 0 ? "line " + std::to_string(hole.line) : "record " + std::to_string(hole.seq);
+    const std::string where =
+        hole.line != 0 ? "line " + std::to_string(hole.line) : "record " + std::to_string(hole.seq);
     warnings.push_back(where + " cannot be read and is missing from this account: " + printable(hole.reason, 200));
   }
   const std::uint64_t more = history.holes.size() + history.holes_left_out;
@@ -79,7 +80,8 @@ void warn_of_holes(const History& history, std::vector<std::string>& warnings) {
 // The clock went back, or jumped, between the records that were judged.
 void warn_of_clock(const Facts& facts, std::vector<std::string>& warnings) {
   for (const Record* record : facts.server_wide)
-    if (as<ClockStepped>(*record) != nullptr && !facts.own.empty() && record->seq > facts.own.front()->record->seq) {
+    if (as<ClockStepped>(*record) != nullptr && !facts.own.empty() &&
+        record->seq > facts.own.front()->record->seq) {
       warnings.push_back("the server's clock was stepped (record " + std::to_string(record->seq) +
                          "): durations across it may be wrong; the order of records is not");
       return;

@@ -16,7 +16,7 @@
 
 namespace ledger::replay {
 
-// The codes of docs/RUNBOOK.md, "Causes".
+// What a refusal comes from; the short text of each is in docs/RUNBOOK.md.
 enum class Cause : std::uint8_t {
   kNone,
   kUnknown,

@@ -167,11 +167,13 @@ void Facts::find_tunnels() {
 void Facts::find_mixed_sources() {
   std::map<std::string, std::vector<std::set<std::string, std::less<>>>> claims;
   std::map<Fingerprint, std::vector<std::string>> hops;
+  std::map<std::string, std::vector<Time>> successes;
   for (const Attempt& attempt : attempts) {
     Place place;
     place.add(*attempt.record);
     if (place.sources.empty()) continue;
     const std::string& source = *place.sources.begin();
+    if (attempt.accepted && attempt.to().known()) successes[source].push_back(attempt.to());
     auto& seen = claims[source];
     if (!place.claimed.empty()) {
       const bool other = std::any_of(seen.begin(), seen.end(),
@@ -183,17 +185,17 @@ void Facts::find_mixed_sources() {
     auto& path = hops[attempt.presented];
     if (path.empty() || path.back() != source) path.push_back(source);
   }
+  for (auto& [source, times] : successes) std::sort(times.begin(), times.end());
   for (const Record* record : elsewhere) {
     const std::string host = plain_host(record->source);
-    if (is_success(*record) && claims.count(host) > 0 && !is_loopback(host)) {
-      // Another name from the same address at another time may be the same machine renamed (NAMEDRIFT); only
-      // both at once tell of two machines.
-      const bool both = std::any_of(attempts.begin(), attempts.end(), [&](const Attempt& attempt) {
-        const auto apart = distance(attempt, record->time);
-        return attempt.accepted && plain_host(attempt.record->source) == host && apart && *apart <= kAliveWindow_s;
-      });
-      if (both) mixed_sources_.insert(host);
-    }
+    const auto here = successes.find(host);
+    if (!is_success(*record) || here == successes.end() || is_loopback(host)) continue;
+    // Another name from the same address at another time may be the same machine renamed (NAMEDRIFT); only both
+    // at once tell of two machines.
+    const auto near = std::lower_bound(here->second.begin(), here->second.end(),
+                                       record->time.plus_seconds(-static_cast<std::int64_t>(kAliveWindow_s)));
+    if (near != here->second.end() && seconds_between(record->time, *near) <= kAliveWindow_s)
+      mixed_sources_.insert(host);
   }
   for (const auto& [password, path] : hops)
     if (path.size() >= 5) mixed_sources_.insert(path.begin(), path.end());
@@ -244,8 +246,9 @@ bool Facts::still_tried(const std::vector<Attempt>& open, Seq success) const {
   bool interleaved = false;
   const Attempt* previous = nullptr;
   for (const Attempt& attempt : attempts) {
-    const bool counts = attempt.accepted ? attempt.seq() > open.front().seq() || contradiction
-                                         : attempt.presented == last.presented && attempt.seq() >= open.front().seq();
+    const bool counts = attempt.accepted
+                            ? attempt.seq() > open.front().seq() || contradiction
+                            : attempt.presented == last.presented && attempt.seq() >= open.front().seq();
     if (!counts) continue;
     if (previous != nullptr && previous->accepted != attempt.accepted) {
       ++flips;
@@ -330,9 +333,14 @@ struct Span {
     return (record.seq > r.first().seq() && record.seq < r.last().seq()) ||
            (record.time.known() && begin.known() && record.time > begin && record.time < end);
   }
-  // Within the window of one of the refusals.
+  // Within the window of one of the refusals: of the last before it or of the first two after it (a count of many
+  // is written after what happened meanwhile).
   bool near(const Record& record) const {
-    return std::any_of(r.attempts.begin(), r.attempts.end(), [&](const Attempt& attempt) {
+    const auto after = std::lower_bound(r.attempts.begin(), r.attempts.end(), record.seq,
+                                        [](const Attempt& attempt, Seq seq) { return attempt.seq() < seq; });
+    const auto from = after == r.attempts.begin() ? after : std::prev(after);
+    const auto to = r.attempts.end() - after > 2 ? after + 2 : r.attempts.end();
+    return std::any_of(from, to, [&](const Attempt& attempt) {
       const auto apart = distance(attempt, record.time);
       return apart && *apart <= kAliveWindow_s;
     });
@@ -353,7 +361,8 @@ void Facts::find_signs_of_life() {
   Liveness& alive = r.alive;
   if (alive.last_sign != nullptr) alive.silence_s = seconds_from(alive.last_sign->time, r.first().from());
   const bool heard_since = alive.seen() || alive.after != nullptr || alive.touching != nullptr;
-  if (alive.gone != nullptr && (heard_since || (alive.last_sign != nullptr && alive.last_sign->seq > alive.gone->seq)))
+  if (alive.gone != nullptr &&
+      (heard_since || (alive.last_sign != nullptr && alive.last_sign->seq > alive.gone->seq)))
     alive.gone = nullptr;
 }
 
@@ -430,8 +439,8 @@ bool is_passing(const Record& record) {
 // Requests without a name that an agent with a broken name or password file makes.
 bool is_agents_own(const Record& record) {
   const auto* rejected = as<RequestRejected>(record);
-  return rejected == nullptr || rejected->reason == "node_name_missing" || rejected->reason == "node_name_invalid" ||
-         rejected->reason == "node_password_missing";
+  return rejected == nullptr || rejected->reason == "node_name_missing" ||
+         rejected->reason == "node_name_invalid" || rejected->reason == "node_password_missing";
 }
 
 }  // namespace
@@ -464,7 +473,8 @@ Facts::OpenFailures Facts::open_failures() const {
   for (const Record* record : nameless)
     if (!tunnel_open_at(*record) && is_agents_own(*record)) sort_in(*record);
   const auto by_seq = [](const Record* a, const Record* b) { return a->seq < b->seq; };
-  for (auto* records : {&open.token, &open.request, &open.handshake}) std::sort(records->begin(), records->end(), by_seq);
+  for (auto* records : {&open.token, &open.request, &open.handshake})
+    std::sort(records->begin(), records->end(), by_seq);
   return open;
 }
 
@@ -510,7 +520,8 @@ std::string Facts::short_name(std::string_view fingerprint) const {
   constexpr std::size_t kShortest = 4, kLongest = 40;
   const auto common = [&](std::string_view other) {
     return static_cast<std::size_t>(
-        std::mismatch(fingerprint.begin(), fingerprint.end(), other.begin(), other.end()).first - fingerprint.begin());
+        std::mismatch(fingerprint.begin(), fingerprint.end(), other.begin(), other.end()).first -
+        fingerprint.begin());
   };
   std::size_t length = kShortest;
   const auto here = std::lower_bound(fingerprints_.begin(), fingerprints_.end(), fingerprint);
@@ -531,7 +542,8 @@ const Record* Facts::known_good_before(const Fingerprint& password, Seq seq) con
     const auto* released = as<BindingReleased>(record);
     const auto* changed = as<BindingChanged>(record);
     if ((made && *made == password) || is_success_with(record, password) ||
-        (released != nullptr && released->fingerprint == password) || (changed != nullptr && changed->from == password))
+        (released != nullptr && released->fingerprint == password) ||
+        (changed != nullptr && changed->from == password))
       found = &record;
   }
   return found;

@@ -52,27 +52,27 @@ enum class Family { none, handshake, token, request, password };
 
 // Signs that the holder of the name lived while another password was refused.
 struct Liveness {
-  const Record* inside = nullptr;    // a success of the holder between two refusals
-  bool inside_near = false;          // ...within kAliveWindow_s of one
-  const Record* before = nullptr;    // a success within kAliveWindow_s before the first refusal
-  const Record* after = nullptr;     // ...after the last one
-  const Record* covering = nullptr;  // its tunnel was open for at least kAliveWindow_s of the refusals
-  const Record* touching = nullptr;  // its tunnel was open when they began, and they are young
-  const Record* call = nullptr;      // an authenticated request from the holder's own address meanwhile
-  const Record* gone = nullptr;      // its tunnel closed, and nothing was heard since
-  const Record* last_sign = nullptr;       // the last sign of life before the first refusal
-  std::optional<double> silence_s;         // from there to the first refusal
-  bool tunnel_tells_closing = false;       // this history records the end of tunnels
+  const Record* inside = nullptr;     // a success of the holder between two refusals
+  bool inside_near = false;           // ...within kAliveWindow_s of one
+  const Record* before = nullptr;     // a success within kAliveWindow_s before the first refusal
+  const Record* after = nullptr;      // ...after the last one
+  const Record* covering = nullptr;   // its tunnel was open for at least kAliveWindow_s of the refusals
+  const Record* touching = nullptr;   // its tunnel was open when they began, and they are young
+  const Record* call = nullptr;       // an authenticated request from the holder's own address meanwhile
+  const Record* gone = nullptr;       // its tunnel closed, and nothing was heard since
+  const Record* last_sign = nullptr;  // the last sign of life before the first refusal
+  std::optional<double> silence_s;    // from there to the first refusal
+  bool tunnel_tells_closing = false;  // this history records the end of tunnels
   bool seen() const { return inside != nullptr || covering != nullptr || call != nullptr; }
 };
 
 // The refused passwords that are not settled: not accepted, not released, not given up.
 struct Refusals {
-  std::vector<Attempt> attempts;        // all of them, in order
-  std::vector<Fingerprint> passwords;   // distinct ones in order of appearance; unknown left out
-  Fingerprint presented;                // by the last
-  Fingerprint holder;                   // what the name is bound to
-  Seq holder_since = 0;                 // 0: the history does not show when
+  std::vector<Attempt> attempts;       // all of them, in order
+  std::vector<Fingerprint> passwords;  // distinct ones in order of appearance; unknown left out
+  Fingerprint presented;               // by the last
+  Fingerprint holder;                  // what the name is bound to
+  Seq holder_since = 0;                // 0: the history does not show when
   std::int64_t count = 0;
   bool success_followed = false;  // the holder succeeded after the last refusal
   Place newcomer, holder_place;
@@ -88,8 +88,8 @@ class Facts {
 
   const History& history;
   const Timeline& timeline;
-  std::vector<const Step*> own;          // records of the node
-  std::vector<Attempt> attempts;         // all of its passwords
+  std::vector<const Step*> own;   // records of the node
+  std::vector<Attempt> attempts;  // all of its passwords
   std::vector<Tunnel> tunnels;
   std::vector<const Record*> elsewhere;  // records of other names (or none) that name one of its passwords
   std::vector<const Record*> nameless;   // refusals without a name from its addresses
@@ -117,7 +117,8 @@ class Facts {
   const Record* last_between(Seq after, Seq before) const {
     const Record* found = nullptr;
     for (const Step* step : own)
-      if (step->record->seq > after && step->record->seq < before && ((as<Events>(*step->record) != nullptr) || ...))
+      if (step->record->seq > after && step->record->seq < before &&
+          ((as<Events>(*step->record) != nullptr) || ...))
         found = step->record;
     return found;
   }

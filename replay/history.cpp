@@ -74,8 +74,9 @@ Ties ties_of(const std::map<Key, Record>& own) {
 
 void note_bound(History& history, bool own_dropped) {
   if (own_dropped)
-    history.warnings.push_back("the node has more records than are looked at; only its first 1,000 and its latest "
-                               "50,000 are considered");
+    history.warnings.push_back(
+        "the node has more records than are looked at; only its first 1,000 and its latest "
+        "50,000 are considered");
 }
 
 void add_hole(History& history, Hole hole) {
@@ -97,8 +98,9 @@ Result<Cut> Cut::parse(std::string_view text) {
   }
   const Result<Time> time = Time::parse(text);
   if (!time)
-    return Error{Errc::invalid, "'" + printable(text, 40) + "' is neither a record number nor an RFC 3339 time like "
-                                "2024-06-11T07:02:40Z"};
+    return Error{Errc::invalid, "'" + printable(text, 40) +
+                                    "' is neither a record number nor an RFC 3339 time like "
+                                    "2024-06-11T07:02:40Z"};
   cut.time = *time;
   return cut;
 }
@@ -293,17 +295,20 @@ void put_in_order(std::map<Key, Record> chosen, History& history) {
                      [](const Record& a, const Record& b) { return a.time < b.time; });
     Seq position = 0;
     for (Record& record : history.records) record.seq = ++position;
-    history.warnings.push_back("the input holds logs of several servers that number their records separately (seq " +
-                               contradiction + " is there twice): ordered by time and numbered anew");
+    history.warnings.push_back(
+        "the input holds logs of several servers that number their records separately (seq " + contradiction +
+        " is there twice): ordered by time and numbered anew");
   } else {
-    history.warnings.push_back("seq " + contradiction + " is there twice with different content: one of them is "
+    history.warnings.push_back("seq " + contradiction +
+                               " is there twice with different content: one of them is "
                                "wrong, and both were used");
   }
 }
 
 }  // namespace
 
-Result<History> history_from_stream(std::istream& in, std::string_view node, const Cut& at, const Progress& progress) {
+Result<History> history_from_stream(std::istream& in, std::string_view node, const Cut& at,
+                                    const Progress& progress) {
   History history;
   history.node = to_lower(node);
   in.clear();
@@ -379,8 +384,8 @@ Result<std::ifstream> spool(std::istream& in) {
   const std::filesystem::path directory = std::filesystem::temp_directory_path(error);
   std::string path = (directory / "ledger-input-XXXXXX").string();
   const int fd = mkstemp(path.data());
-  const Error failed{Errc::io, "cannot copy the input to " + directory.string() +
-                                   "; set TMPDIR to a directory with room for it"};
+  const Error failed{
+      Errc::io, "cannot copy the input to " + directory.string() + "; set TMPDIR to a directory with room for it"};
   if (fd < 0) return failed;
   close(fd);
   std::ofstream out(path, std::ios::binary);

@@ -51,8 +51,8 @@ struct Hole {
 
 struct History {
   std::string node;
-  std::vector<Record> records;        // in the order in which they are to be believed: by seq
-  std::vector<Hole> holes;            // the first 1,000
+  std::vector<Record> records;  // in the order in which they are to be believed: by seq
+  std::vector<Hole> holes;      // the first 1,000
   std::uint64_t holes_left_out = 0;
   std::vector<std::string> warnings;  // what was odd about the input
 };

@@ -37,12 +37,42 @@ bool is_generated(std::string_view part) {
 }  // namespace
 
 bool is_default_hostname(std::string_view name) {
-  constexpr std::array kDefaults = {
-      "raspberrypi", "localhost", "ubuntu", "debian",  "fedora", "centos", "rocky",   "almalinux",   "archlinux",
-      "alarm",       "alpine",    "opensuse", "linux", "host",   "node",   "server",  "master",      "worker",
-      "agent",       "k3s",       "k3os",   "pi",      "vm",     "docker", "nixos",   "odroid",      "rock64",
-      "orangepi",    "jetson",    "nano",   "armbian", "dietpi", "coreos", "flatcar", "photon-machine",
-      "localhost.localdomain"};
+  constexpr std::array kDefaults = {"raspberrypi",
+                                    "localhost",
+                                    "ubuntu",
+                                    "debian",
+                                    "fedora",
+                                    "centos",
+                                    "rocky",
+                                    "almalinux",
+                                    "archlinux",
+                                    "alarm",
+                                    "alpine",
+                                    "opensuse",
+                                    "linux",
+                                    "host",
+                                    "node",
+                                    "server",
+                                    "master",
+                                    "worker",
+                                    "agent",
+                                    "k3s",
+                                    "k3os",
+                                    "pi",
+                                    "vm",
+                                    "docker",
+                                    "nixos",
+                                    "odroid",
+                                    "rock64",
+                                    "orangepi",
+                                    "jetson",
+                                    "nano",
+                                    "armbian",
+                                    "dietpi",
+                                    "coreos",
+                                    "flatcar",
+                                    "photon-machine",
+                                    "localhost.localdomain"};
   return std::find(kDefaults.begin(), kDefaults.end(), name.substr(0, name.find(".local"))) != kDefaults.end() ||
          std::find(kDefaults.begin(), kDefaults.end(), name) != kDefaults.end();
 }
@@ -50,15 +80,16 @@ bool is_default_hostname(std::string_view name) {
 bool is_address_name(std::string_view name) {
   const std::vector<std::string_view> parts = parts_of(name);
   for (std::size_t i = 0; i + 4 <= parts.size(); ++i)
-    if (std::all_of(parts.begin() + static_cast<std::ptrdiff_t>(i), parts.begin() + static_cast<std::ptrdiff_t>(i) + 4,
-                    is_octet))
+    if (std::all_of(parts.begin() + static_cast<std::ptrdiff_t>(i),
+                    parts.begin() + static_cast<std::ptrdiff_t>(i) + 4, is_octet))
       return true;
   return false;
 }
 
 bool is_pool_name(std::string_view name) {
-  constexpr std::array kWords = {"pool", "nodepool", "nodegroup", "asg",   "spot",      "autoscaled", "autoscaler",
-                                 "karpenter", "vmss",  "mig",     "fleet", "preemptible", "scaled"};
+  constexpr std::array kWords = {"pool",       "nodepool",    "nodegroup", "asg",  "spot",
+                                 "autoscaled", "autoscaler",  "karpenter", "vmss", "mig",
+                                 "fleet",      "preemptible", "scaled"};
   if (is_address_name(name)) return true;
   const std::vector<std::string_view> parts = parts_of(name);
   const bool word = std::any_of(parts.begin(), parts.end(), [&](std::string_view part) {

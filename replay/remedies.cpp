@@ -40,27 +40,32 @@ class Advice {
     std::string generation;
     if (!facts_.refusals.attempts.empty()) generation = facts_.refusals.last().record->generation;
     const std::string place = facts_.refusals.newcomer.to_string();
-    const std::string action =
-        is_other_machine ? fmt::format("give the newcomer at {} a name of its own", place)
-                         : fmt::format("give the machine another name ({} plus a fixed id)", who());
+    const std::string action = is_other_machine
+                                   ? fmt::format("give the newcomer at {} a name of its own", place)
+                                   : fmt::format("give the machine another name ({} plus a fixed id)", who());
     // The configuration file is read from v1.19 on.
     push("S2", action,
-         generation == "G1" ? "sudo systemctl edit --full k3s-agent  # add --with-node-id to ExecStart, then: " +
-                                  std::string(kRestartAgent)
-                            : fmt::format("echo 'with-node-id: true' | sudo tee -a /etc/rancher/k3s/config.yaml && {}",
-                                          kRestartAgent),
-         is_other_machine ? "none" : "leaves the old Node behind; volumes and affinity tied to the old name do not follow");
+         generation == "G1"
+             ? "sudo systemctl edit --full k3s-agent  # add --with-node-id to ExecStart, then: " +
+                   std::string(kRestartAgent)
+             : fmt::format("echo 'with-node-id: true' | sudo tee -a /etc/rancher/k3s/config.yaml && {}",
+                           kRestartAgent),
+         is_other_machine ? "none"
+                          : "leaves the old Node behind; volumes and affinity tied to the old name do not follow");
   }
 
   void release(std::string_view reason) {
-    push("S3", fmt::format("make sure that the old machine is off, delete its Node, release the name, then start the agent"),
+    push("S3",
+         fmt::format(
+             "make sure that the old machine is off, delete its Node, release the name, then start the agent"),
          ledger_command("release", "", reason), "whoever asks first gets the name");
   }
 
   void accept(const Fingerprint& fingerprint, std::string_view reason, const char* rank = "S4") {
     if (!fingerprint.known()) return;
-    push(rank, fmt::format("let in exactly this password ({}), after checking on the machine that it is the right one",
-                           facts_.short_name(fingerprint)),
+    push(rank,
+         fmt::format("let in exactly this password ({}), after checking on the machine that it is the right one",
+                     facts_.short_name(fingerprint)),
          ledger_command("accept", fingerprint.text, reason), "the machine with the old password loses the name");
   }
 
@@ -117,7 +122,9 @@ void for_rebuilt(Advice& advice) {
 
 void for_ephemeral(Advice& advice) {
   // No S2: --with-node-id keeps its id in the same directory and would make a new node at every start.
-  advice.push("", "make /etc/rancher/node survive restarts: persistent storage, a bind mount, or the system's list of kept files",
+  advice.push("",
+              "make /etc/rancher/node survive restarts: persistent storage, a bind mount, or the system's list of "
+              "kept files",
               "findmnt -T /etc/rancher/node; sudo ls -l /etc/rancher/node", "none");
   advice.put_password_back();
   if (!holder_may_live(advice.facts()))
@@ -134,8 +141,9 @@ void for_stale_binding(Advice& advice) {
 }
 
 void for_zombie(Advice& advice) {
-  advice.push("", fmt::format("stop the OLD agent first, on the machine at {}, and keep it from starting again",
-                              advice.facts().refusals.holder_place.to_string()),
+  advice.push("",
+              fmt::format("stop the OLD agent first, on the machine at {}, and keep it from starting again",
+                          advice.facts().refusals.holder_place.to_string()),
               "sudo systemctl disable --now k3s-agent", "that machine leaves the cluster, as it was meant to");
   advice.rename_newcomer(true);
   if (holder_may_live(advice.facts())) return;
@@ -149,8 +157,9 @@ void for_token(Advice& advice) {
   if (reason == "missing" || reason == "malformed")
     advice.push("", "check that nothing between the machine and the server (proxy, balancer) drops the credential",
                 "curl -vk https://SERVER:6443/cacerts", "none");
-  advice.push("", reason == "wrong_class" ? "take the agent token, not another one, from the server"
-                                          : "take the current agent token from the server",
+  advice.push("",
+              reason == "wrong_class" ? "take the agent token, not another one, from the server"
+                                      : "take the current agent token from the server",
               "sudo ledger token show --data-dir /var/lib/ledger", "none");
   advice.push("", "put it into the agent's environment (K3S_TOKEN) and restart the agent",
               fmt::format("sudoedit /etc/systemd/system/k3s-agent.service.env && {}", kRestartAgent), "none");
@@ -167,10 +176,12 @@ void for_credential_file(Advice& advice) {
 }
 
 void for_shared_identity(Advice& advice) {
-  advice.push("S2", "on every copy but one: remove the copied identity, give the machine a host name of its own, start anew",
-              "sudo systemctl stop k3s-agent && sudo rm -f /etc/rancher/node/password /etc/rancher/node/id "
-              "/var/lib/rancher/k3s/agent/client-kubelet.* && sudo systemctl start k3s-agent",
-              "run on the rightful machine, it makes that one a stranger");
+  advice.push(
+      "S2",
+      "on every copy but one: remove the copied identity, give the machine a host name of its own, start anew",
+      "sudo systemctl stop k3s-agent && sudo rm -f /etc/rancher/node/password /etc/rancher/node/id "
+      "/var/lib/rancher/k3s/agent/client-kubelet.* && sudo systemctl start k3s-agent",
+      "run on the rightful machine, it makes that one a stranger");
   advice.push("", "rebuild the image without /etc/rancher/node, /var/lib/rancher and /etc/machine-id", "", "none");
 }
 
@@ -199,7 +210,10 @@ std::vector<Remedy> remedies_for(const Finding& finding, const Facts& facts) {
     case Cause::kNone: break;
     case Cause::kRebuilt: for_rebuilt(advice); break;
     case Cause::kEphemeral: for_ephemeral(advice); break;
-    case Cause::kDupName: advice.rename_newcomer(true); advice.look(); break;
+    case Cause::kDupName:
+      advice.rename_newcomer(true);
+      advice.look();
+      break;
     case Cause::kStaleBind: for_stale_binding(advice); break;
     case Cause::kZombie: for_zombie(advice); break;
     case Cause::kToken: for_token(advice); break;
@@ -217,35 +231,42 @@ std::vector<Remedy> remedies_for(const Finding& finding, const Facts& facts) {
         advice.release("its machine has another name now");
         break;
       }
-      advice.push("", "pin the name that the machine had: set it as host name or with --node-name, and restart the agent",
-                  "sudo systemctl edit --full k3s-agent", "none");
+      advice.push(
+          "", "pin the name that the machine had: set it as host name or with --node-name, and restart the agent",
+          "sudo systemctl edit --full k3s-agent", "none");
       break;
     case Cause::kPoolReuse:
       advice.rename_newcomer(true);
-      advice.push("", "have the pool release names when it removes machines, or give each machine a suffix of its own", "",
-                  "none");
+      advice.push("",
+                  "have the pool release names when it removes machines, or give each machine a suffix of its own",
+                  "", "none");
       break;
     case Cause::kStaleCert:
-      advice.push("", "remove the agent's old certificates, so that it joins by its token again (agents from v1.27.4 do so "
-                      "by themselves)",
-                  fmt::format("sudo rm -f /var/lib/rancher/k3s/agent/client-kubelet.* && {}", kRestartAgent), "none");
+      advice.push(
+          "",
+          "remove the agent's old certificates, so that it joins by its token again (agents from v1.27.4 do so "
+          "by themselves)",
+          fmt::format("sudo rm -f /var/lib/rancher/k3s/agent/client-kubelet.* && {}", kRestartAgent), "none");
       break;
     case Cause::kSrvSplit:
-      advice.push("", "compare the servers' ledgers and bring the odd one up to date; point agents at a good one meanwhile",
-                  "ledger verify", "none");
+      advice.push(
+          "", "compare the servers' ledgers and bring the odd one up to date; point agents at a good one meanwhile",
+          "ledger verify", "none");
       break;
     case Cause::kSrvState:
       advice.push("", "mend the server's store; agents try again by themselves", "ledger verify", "none");
       break;
     case Cause::kOverload:
-      advice.push("", "start agents in groups, 25 to 50 a minute; those refused try again by themselves", "", "none");
+      advice.push("", "start agents in groups, 25 to 50 a minute; those refused try again by themselves", "",
+                  "none");
       break;
     case Cause::kCa:
-      advice.push("", "give the agent the current full token (K10...), which names the present CA", 
+      advice.push("", "give the agent the current full token (K10...), which names the present CA",
                   "sudo ledger token show --data-dir /var/lib/ledger", "none");
       break;
     case Cause::kLostReply:
-      advice.push("", "look for what delays or drops replies: timeouts of a proxy or balancer, a loaded server", "", "none");
+      advice.push("", "look for what delays or drops replies: timeouts of a proxy or balancer, a loaded server", "",
+                  "none");
       break;
     case Cause::kOrphanBind:
     case Cause::kClock:

@@ -1,5 +1,11 @@
-// What may be done about a finding, safest first (S1..S7 of docs/RUNBOOK.md), for this history: what would harm
-// here is left out. In particular nothing that frees or moves a name while its holder may be alive.
+// What may be done about a finding, safest first, for this history. Ranks:
+//   S1  the old password file back on the agent: no change here, and proof that it is the same machine
+//   S2  another name for one of the machines: no binding is touched
+//   S3  stop the old agent, delete its Node, release the name: whoever asks first gets it
+//   S4  admit exactly one password that was refused
+//   S5  put back a stored value that somebody overwrote
+//   (S6, one password for all, and S7, a new server, are never advice.) None: the binding is not touched.
+// What would harm here is left out; in particular nothing frees or moves a name while its holder may be alive.
 //
 // Commands are safe to paste whatever the records hold: every value a stranger chose is quoted for a POSIX
 // shell, and none ever holds a secret. Any thread.

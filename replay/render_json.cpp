@@ -49,10 +49,12 @@ json::object to_json(const Explanation& explanation) {
   out["confidence"] = string_of(name_of(explanation.confidence));
   out["summary"] = explanation.summary;
   json::array& evidence = out["evidence"].emplace_array();
-  for (const Fact& fact : explanation.evidence) evidence.push_back(json::object{{"seq", fact.seq}, {"fact", fact.fact}});
+  for (const Fact& fact : explanation.evidence)
+    evidence.push_back(json::object{{"seq", fact.seq}, {"fact", fact.fact}});
   json::array& alternatives = out["alternatives"].emplace_array();
   for (const Alternative& other : explanation.alternatives)
-    alternatives.push_back(json::object{{"cause", string_of(name_of(other.cause))}, {"would_need", other.would_need}});
+    alternatives.push_back(
+        json::object{{"cause", string_of(name_of(other.cause))}, {"would_need", other.would_need}});
   json::array& remedies = out["remedies"].emplace_array();
   for (const Remedy& remedy : explanation.remedies)
     remedies.push_back(json::object{{"rank", text_or_null(remedy.rank)},

@@ -11,7 +11,7 @@
 namespace ledger::replay {
 namespace {
 
-constexpr std::size_t kFirstRows = 12;   // of a long timeline
+constexpr std::size_t kFirstRows = 12;  // of a long timeline
 constexpr std::size_t kLatestRows = 48;
 constexpr std::size_t kSectionIndent = 13;  // below "   because   "
 
@@ -39,8 +39,8 @@ std::string clock_text(Time time) {
 }
 
 std::size_t columns_of(std::string_view text) {  // code points; good enough for names and addresses
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<std::size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 // Breaks at blanks; what has none is left whole.
@@ -94,7 +94,9 @@ struct Words {
   void operator()(const PasswordStored& e) const {
     row.what = "password stored, name bound", row.detail = name(e.fingerprint), row.tone = Tone::good;
   }
-  void operator()(const PasswordVerified& e) const { row.what = "password verified", row.detail = name(e.fingerprint); }
+  void operator()(const PasswordVerified& e) const {
+    row.what = "password verified", row.detail = name(e.fingerprint);
+  }
   void operator()(const PasswordRejected& e) const {
     bad(fmt::format("REFUSED {}password differs", status(e.status))), row.detail = name(e.fingerprint);
   }
@@ -114,7 +116,8 @@ struct Words {
     row.detail = name(e.fingerprint), row.tone = Tone::strong;
   }
   void operator()(const BindingChanged& e) const {
-    row.what = fmt::format("{}{}{}", e.by == "operator_accept" ? "accepted" : "binding changed (" + printable(e.by, 20) + ")",
+    row.what = fmt::format("{}{}{}",
+                           e.by == "operator_accept" ? "accepted" : "binding changed (" + printable(e.by, 20) + ")",
                            by_actor(e.actor), quoted_note(record));
     row.detail = name(e.to), row.tone = Tone::strong;
   }
@@ -140,8 +143,12 @@ struct Words {
   void operator()(const EpochStarted& e) const {
     row.what = fmt::format("the server's memory changed: {}", printable(e.cause, 30)), row.tone = Tone::strong;
   }
-  void operator()(const ClockStepped& e) const { row.what = fmt::format("the clock was stepped by {:.1f} s", e.by_seconds); }
-  void operator()(const TokenRotated& e) const { row.what = fmt::format("{} token rotated", printable(e.token_class, 20)); }
+  void operator()(const ClockStepped& e) const {
+    row.what = fmt::format("the clock was stepped by {:.1f} s", e.by_seconds);
+  }
+  void operator()(const TokenRotated& e) const {
+    row.what = fmt::format("{} token rotated", printable(e.token_class, 20));
+  }
   void operator()(const auto& e) const {
     row.what = std::string(name_of(std::decay_t<decltype(e)>::kKind));
     std::replace(row.what.begin(), row.what.end(), '_', ' ');
@@ -173,10 +180,10 @@ bool repeats(const Row& row, const Row& next) {
 }
 
 struct Printed {
-  Row row;                  // the first
-  std::int64_t more = 0;    // and how many like it
+  Row row;                // the first
+  std::int64_t more = 0;  // and how many like it
   Seq more_first = 0, more_last = 0;
-  Time since, until;        // of those
+  Time since, until;  // of those
 };
 
 // The steps that a person wants to see: the node's own, what the judgement cites, and what shook the server.
@@ -260,9 +267,12 @@ class TextWriter {
         last = step.record->seq;
       }
     if (first != 0) left += fmt::format("   seq {}..{}", first, last);
-    if (e_.timeline.lives != 0) left += fmt::format("   {} {}", e_.timeline.lives, e_.timeline.lives == 1 ? "life" : "lives");
-    const std::string right = e_.as_of_seq == 0 ? "no records" : "as of " + (e_.as_of_time.known() ? clock_text(e_.as_of_time)
-                                                                                  : fmt::format("seq {}", e_.as_of_seq));
+    if (e_.timeline.lives != 0)
+      left += fmt::format("   {} {}", e_.timeline.lives, e_.timeline.lives == 1 ? "life" : "lives");
+    const std::string right =
+        e_.as_of_seq == 0
+            ? "no records"
+            : "as of " + (e_.as_of_time.known() ? clock_text(e_.as_of_time) : fmt::format("seq {}", e_.as_of_seq));
     const std::size_t used = columns_of(left) + columns_of(right);
     line(painter_.paint(Tone::strong, left) + std::string(used < width_ ? width_ - used : 3, ' ') + right);
   }
@@ -273,7 +283,8 @@ class TextWriter {
     for (std::size_t i = 0; i < rows.size(); ++i) {
       if (rows.size() > kFirstRows + kLatestRows && i == kFirstRows) {
         i = rows.size() - kLatestRows;
-        line(fmt::format("         ... {} rows left out; --format json has all", rows.size() - kFirstRows - kLatestRows));
+        line(fmt::format("         ... {} rows left out; --format json has all",
+                         rows.size() - kFirstRows - kLatestRows));
       }
       const Row& row = rows[i].row;
       std::string margin(8, ' ');
@@ -281,13 +292,15 @@ class TextWriter {
       if (row.tone == Tone::bad) margin = " ------ ";
       life = row.life != 0 ? row.life : life;
       margin.resize(8, ' ');
-      const std::string when = as<CertificateIssued>(*row.record) != nullptr ? std::string(20, ' ') : clock_text(row.time);
+      const std::string when =
+          as<CertificateIssued>(*row.record) != nullptr ? std::string(20, ' ') : clock_text(row.time);
       std::string text = fmt::format("{} {:<7} {:<20}  ", margin, row.first, when);
       const std::size_t room = width_ > columns_of(text) ? width_ - columns_of(text) : 20;
       std::string what = row.what;
       if (!row.detail.empty() && columns_of(what) < 34) what += std::string(34 - columns_of(what), ' ');
       if (!row.detail.empty()) what += "  " + row.detail;
-      const std::vector<std::string> parts = columns_of(what) > room ? wrap(what, room) : std::vector<std::string>{what};
+      const std::vector<std::string> parts =
+          columns_of(what) > room ? wrap(what, room) : std::vector<std::string>{what};
       const std::string indent(columns_of(text), ' ');
       for (std::size_t part = 0; part < parts.size(); ++part)
         line((part == 0 ? text : indent) + painter_.paint(row.tone, parts[part]));
@@ -320,7 +333,8 @@ class TextWriter {
     bool first = true;
     std::vector<std::string> doubts;
     const bool takeover = std::find(e_.warnings.begin(), e_.warnings.end(), kTakeoverWarning) != e_.warnings.end();
-    if (takeover) doubts.push_back("somebody else using the join token under this name: " + std::string(kTakeoverWarning));
+    if (takeover)
+      doubts.push_back("somebody else using the join token under this name: " + std::string(kTakeoverWarning));
     for (const Alternative& other : e_.alternatives)
       doubts.push_back(fmt::format("{}: would need {}", name_of(other.cause), other.would_need));
     if (!doubts.empty()) line("   not ruled out");
@@ -338,7 +352,8 @@ class TextWriter {
       std::string text = (remedy.rank.empty() ? "- " : remedy.rank) + "  " + remedy.action;
       if (remedy.harm != "none" && !remedy.harm.empty()) text += fmt::format(" (harm: {})", remedy.harm);
       section(first ? "remedies" : "", text, Tone::plain, 4);
-      if (!remedy.command.empty()) line(std::string(kSectionIndent + 4, ' ') + painter_.paint(Tone::strong, remedy.command));
+      if (!remedy.command.empty())
+        line(std::string(kSectionIndent + 4, ' ') + painter_.paint(Tone::strong, remedy.command));
       first = false;
     }
   }

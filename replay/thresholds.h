@@ -35,6 +35,9 @@ inline constexpr double kAfterRestore_s = 86400;
 // The store and the caches of a server that has just started may not be complete.
 inline constexpr double kServerWarmup_s = 300;
 
+// A machine does not move to another network and back within this; two copies of it seem to.
+inline constexpr double kRoundTrip_s = 600;
+
 // Two kinds of failure this close together belong to one machine's retries.
 inline constexpr double kSameRetries_s = 60;
 

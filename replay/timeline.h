@@ -16,7 +16,7 @@ namespace ledger::replay {
 
 struct Step {
   const Record* record = nullptr;
-  bool own = false;  // about the node itself; other records leave its state alone
+  bool own = false;                // about the node itself; other records leave its state alone
   std::string_view before, after;  // state_name()
   Fingerprint bound_before;        // the binding this record met
   bool held_before = false;        // ...and whether the name was held and free

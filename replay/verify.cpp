@@ -53,7 +53,8 @@ class Verifier {
 
  private:
   void found(Damage damage, Seq seq, std::string text) {
-    if (report_.counts[static_cast<std::size_t>(damage)]++ < kShown) report_.damage.push_back({damage, seq, std::move(text)});
+    if (report_.counts[static_cast<std::size_t>(damage)]++ < kShown)
+      report_.damage.push_back({damage, seq, std::move(text)});
   }
 
   void tell(std::uint64_t done) {
@@ -68,16 +69,19 @@ class Verifier {
     const Result<void> scanned = log_.scan(1, report_.head, [&](Seq seq, const Result<Record>& record) {
       tell(++report_.records);
       if (seq != expected)
-        found(Damage::kGap, expected, "records " + std::to_string(expected) + " to " + std::to_string(seq - 1) + " are missing");
+        found(Damage::kGap, expected,
+              "records " + std::to_string(expected) + " to " + std::to_string(seq - 1) + " are missing");
       expected = seq + 1;
       if (!record) {
         unreadable_.insert(seq);
-        found(Damage::kUndecodable, seq, "record " + std::to_string(seq) + " cannot be read: " + record.error().message);
+        found(Damage::kUndecodable, seq,
+              "record " + std::to_string(seq) + " cannot be read: " + record.error().message);
         return true;
       }
       if (record->time < before)
-        found(Damage::kTimeWentBack, seq, "record " + std::to_string(seq) + " is stamped " + record->time.to_string() +
-                                              ", earlier than the record before it");
+        found(Damage::kTimeWentBack, seq,
+              "record " + std::to_string(seq) + " is stamped " + record->time.to_string() +
+                  ", earlier than the record before it");
       before = std::max(before, record->time);
       fresh_.apply(*record);
       failed = check_terms(*record);
@@ -86,7 +90,8 @@ class Verifier {
     if (!scanned) return scanned.error();
     if (!failed) return failed.error();
     if (expected <= report_.head)
-      found(Damage::kGap, expected, "records " + std::to_string(expected) + " to " + std::to_string(report_.head) + " are missing");
+      found(Damage::kGap, expected,
+            "records " + std::to_string(expected) + " to " + std::to_string(report_.head) + " are missing");
     return {};
   }
 
@@ -99,7 +104,8 @@ class Verifier {
       if (*there)
         ++entries_seen_;
       else
-        found(Damage::kIndexMissing, record.seq, "record " + std::to_string(record.seq) + " is not in the " + index_name(index, value));
+        found(Damage::kIndexMissing, record.seq,
+              "record " + std::to_string(record.seq) + " is not in the " + index_name(index, value));
     }
     return {};
   }
@@ -124,12 +130,15 @@ class Verifier {
         return false;
       }
       if (!record) {
-        found(Damage::kIndexToNothing, seq, "the " + where + " lists record " + std::to_string(seq) + ", which does not exist");
+        found(Damage::kIndexToNothing, seq,
+              "the " + where + " lists record " + std::to_string(seq) + ", which does not exist");
         return true;
       }
       const auto terms = index_terms(*record);
-      if (std::none_of(terms.begin(), terms.end(), [&](const auto& term) { return term.first == index && term.second == value; }))
-        found(Damage::kIndexSurplus, seq, "the " + where + " lists record " + std::to_string(seq) + ", which does not say that");
+      if (std::none_of(terms.begin(), terms.end(),
+                       [&](const auto& term) { return term.first == index && term.second == value; }))
+        found(Damage::kIndexSurplus, seq,
+              "the " + where + " lists record " + std::to_string(seq) + ", which does not say that");
       return true;
     });
     if (!walked) return walked.error();
@@ -138,7 +147,8 @@ class Verifier {
 
   Result<void> check_projection() {
     const auto differs = [&](std::string_view name, std::string_view why) {
-      found(Damage::kProjectionDiffers, 0, "the stored state of node " + printable(name, 80) + " " + std::string(why));
+      found(Damage::kProjectionDiffers, 0,
+            "the stored state of node " + printable(name, 80) + " " + std::string(why));
     };
     std::size_t stored = 0;
     const Result<void> walked = log_.each_node([&](std::string_view name, const Result<NodeState>& state) {

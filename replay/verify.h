@@ -17,13 +17,13 @@
 namespace ledger::replay {
 
 enum class Damage : std::uint8_t {
-  kGap,                 // a seq without a record
-  kUndecodable,         // a record that cannot be read, or says another seq than it is stored under
-  kTimeWentBack,        // stamped earlier than the record before
-  kIndexMissing,        // an index does not list the record
-  kIndexToNothing,      // an index lists a seq that has no record
-  kIndexSurplus,        // an index lists a record that does not say that
-  kProjectionDiffers,   // the stored state of a node is not what its records make of it
+  kGap,                // a seq without a record
+  kUndecodable,        // a record that cannot be read, or says another seq than it is stored under
+  kTimeWentBack,       // stamped earlier than the record before
+  kIndexMissing,       // an index does not list the record
+  kIndexToNothing,     // an index lists a seq that has no record
+  kIndexSurplus,       // an index lists a record that does not say that
+  kProjectionDiffers,  // the stored state of a node is not what its records make of it
 };
 std::string_view name_of(Damage damage);  // "index_missing"
 

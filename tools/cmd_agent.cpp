@@ -143,8 +143,10 @@ void add_agent(CLI::App& app, int& exit_code) {
   command->add_option("--generation", arguments->generation, "Which agent to play: G1 to G5")
       ->capture_default_str();
   command->add_flag("--with-node-id", agent.with_node_id, "Append a random id, kept beside the password file");
-  command->add_option("--node-ip", agent.node_ips,
-                      "Address of the node (repeatable; default: ours towards the server)");
+  command
+      ->add_option("--node-ip", agent.node_ips,
+                   "Address of the node (repeatable; default: ours towards the server)")
+      ->allow_extra_args(false);
   command->add_option("--password-file", arguments->password_file, "Node password (default: <state-dir>/password)");
   command->add_option("--state-dir", arguments->state_dir,
                       "Files of this node (default: ledger-agent/<node-name>)");

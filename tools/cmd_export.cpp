@@ -13,7 +13,8 @@ namespace ledger::tools {
 namespace {
 
 constexpr const char* kFooter =
-    "Every line is one record as docs/EVENTS.md describes it. No secrets are in it: passwords and tokens appear as\n"
+    "Every line is one record as docs/EVENTS.md describes it. No secrets are in it: passwords and tokens appear "
+    "as\n"
     "fingerprints only. With --node, the export is everything that bears on that node, and replaying it gives the\n"
     "same answer as replaying the log.\n\n"
     "Examples:\n"
@@ -41,10 +42,13 @@ Result<replay::ExportRange> range_of(const Arguments& arguments) {
   return range;
 }
 
-Result<replay::ExportReport> write_export(const Arguments& arguments, const replay::ExportRange& range, std::FILE* out) {
+Result<replay::ExportReport> write_export(const Arguments& arguments, const replay::ExportRange& range,
+                                          std::FILE* out) {
   const auto log = EventLog::follow({.dir = std::filesystem::path(arguments.data_dir) / "events"});
   if (!log) return log.error();
-  const auto sink = [&](std::string_view line) { return std::fwrite(line.data(), 1, line.size(), out) == line.size(); };
+  const auto sink = [&](std::string_view line) {
+    return std::fwrite(line.data(), 1, line.size(), out) == line.size();
+  };
   if (!arguments.node.empty()) return replay::export_node(**log, arguments.node, range, sink);
   ProgressLine progress("exporting");
   return replay::export_jsonl(**log, range, sink, std::ref(progress));
@@ -80,11 +84,12 @@ int run(const Arguments& arguments) {
   if (!report) return fail(report.error());
   if (std::fflush(stdout) != 0) return fail({Errc::io, "the export could not be written to standard output"});
   for (const replay::Hole& hole : report->holes)
-    std::fprintf(stderr, "ledger: record %llu is not in the export: %s\n", static_cast<unsigned long long>(hole.seq),
-                 printable(hole.reason, 300).c_str());
+    std::fprintf(stderr, "ledger: record %llu is not in the export: %s\n",
+                 static_cast<unsigned long long>(hole.seq), printable(hole.reason, 300).c_str());
   if (report->hole_count > 0)
-    return fail({Errc::corrupt, std::to_string(report->hole_count) + " record(s) could not be read; `ledger verify` says "
-                                                                     "what is damaged"});
+    return fail({Errc::corrupt, std::to_string(report->hole_count) +
+                                    " record(s) could not be read; `ledger verify` says "
+                                    "what is damaged"});
   if (to_file)
     std::fprintf(stderr, "ledger: %llu records, %llu to %llu, in %s\n",
                  static_cast<unsigned long long>(report->records), static_cast<unsigned long long>(report->first),

@@ -20,10 +20,12 @@ constexpr const char* kFooter =
     "be ruled out, and what to do, safest first. It never changes anything. Where the evidence does not decide,\n"
     "it says UNKNOWN and what is missing.\n\n"
     "Examples:\n"
-    "  ledger replay --node web-1                                  from the log in /var/lib/ledger, server running or not\n"
+    "  ledger replay --node web-1                                  from the log in /var/lib/ledger, server running "
+    "or not\n"
     "  ledger replay --node web-1 --at 2024-06-11T07:05:00Z        what it would have said then\n"
     "  ledger replay --node web-1 --at 8991                        ... after record 8991\n"
-    "  ledger replay --node web-1 --input history.jsonl            from an export, or written by hand (docs/EVENTS.md)\n"
+    "  ledger replay --node web-1 --input history.jsonl            from an export, or written by hand "
+    "(docs/EVENTS.md)\n"
     "  ledger export --node web-1 | ledger replay --node web-1 --input -\n"
     "  ledger replay --node web-1 --server https://10.0.0.1:6443   from a running server\n"
     "  ledger replay --node web-1 --format json | jq .cause\n\n"
@@ -86,7 +88,8 @@ void add_replay(CLI::App& app, int& exit_code) {
   command->add_option("--data-dir", arguments->data_dir, "The server's data directory")->capture_default_str();
   CLI::Option* input =
       command->add_option("--input", arguments->input, "A JSON Lines file instead, - for standard input");
-  command->add_option("--server", arguments->server, "Ask a running server instead, https://host:port")->excludes(input);
+  command->add_option("--server", arguments->server, "Ask a running server instead, https://host:port")
+      ->excludes(input);
   command->add_option("--at", arguments->at, "Look no further than this time (RFC 3339) or record number");
   command->add_option("--format", arguments->format, "What to print")
       ->check(CLI::IsMember({"text", "json"}))

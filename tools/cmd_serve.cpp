@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "api/server.h"
 #include "ledger/credentials.h"
@@ -60,7 +61,9 @@ int serve(Arguments& arguments) {
   std::fputs(join_lines(**server).c_str(), stdout);
   std::fflush(stdout);
   const Result<void> stopped = (*server)->run();
-  return stopped ? 0 : fail(stopped.error());
+  if (stopped) return 0;
+  // The log is in an unknown state: nothing of it is closed in order, the next start recovers it.
+  std::_Exit(fail(stopped.error()));
 }
 
 }  // namespace

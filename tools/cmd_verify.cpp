@@ -20,9 +20,12 @@ constexpr const char* kFooter =
     "  ledger verify --data-dir /srv/ledger --format json\n\n"
     "Exit status: 0 sound, 1 damaged or unreadable, 2 wrong usage.\n";
 
-constexpr replay::Damage kSorts[] = {replay::Damage::kGap,           replay::Damage::kUndecodable,
-                                     replay::Damage::kTimeWentBack,  replay::Damage::kIndexMissing,
-                                     replay::Damage::kIndexToNothing, replay::Damage::kIndexSurplus,
+constexpr replay::Damage kSorts[] = {replay::Damage::kGap,
+                                     replay::Damage::kUndecodable,
+                                     replay::Damage::kTimeWentBack,
+                                     replay::Damage::kIndexMissing,
+                                     replay::Damage::kIndexToNothing,
+                                     replay::Damage::kIndexSurplus,
                                      replay::Damage::kProjectionDiffers};
 
 json::object to_json(const replay::VerifyReport& report) {
@@ -38,22 +41,27 @@ json::object to_json(const replay::VerifyReport& report) {
                                   {"seq", found.seq != 0 ? json::value(found.seq) : json::value(nullptr)},
                                   {"text", found.text}});
   }
-  return {{"ledger", report.ledger},         {"sound", report.sound()}, {"head", report.head},
-          {"records", report.records},       {"index_entries", report.index_entries},
-          {"nodes", report.nodes},           {"counts", std::move(counts)},
+  return {{"ledger", report.ledger},
+          {"sound", report.sound()},
+          {"head", report.head},
+          {"records", report.records},
+          {"index_entries", report.index_entries},
+          {"nodes", report.nodes},
+          {"counts", std::move(counts)},
           {"damage", std::move(damage)}};
 }
 
 void print_text(const replay::VerifyReport& report) {
   std::printf("ledger %s: %llu records, %llu index entries, %llu nodes\n", report.ledger.c_str(),
-              static_cast<unsigned long long>(report.records), static_cast<unsigned long long>(report.index_entries),
-              static_cast<unsigned long long>(report.nodes));
+              static_cast<unsigned long long>(report.records),
+              static_cast<unsigned long long>(report.index_entries), static_cast<unsigned long long>(report.nodes));
   for (const replay::DamageFound& found : report.damage) std::printf("  %s\n", found.text.c_str());
   for (const replay::Damage sort : kSorts)
     if (report.count(sort) > 0)
       std::printf("  %.*s: %llu\n", static_cast<int>(replay::name_of(sort).size()), replay::name_of(sort).data(),
                   static_cast<unsigned long long>(report.count(sort)));
-  std::printf(report.sound() ? "sound\n" : "DAMAGED: keep a copy of the data directory as it is before anything else\n");
+  std::printf(report.sound() ? "sound\n"
+                             : "DAMAGED: keep a copy of the data directory as it is before anything else\n");
 }
 
 int run(const std::string& data_dir, const std::string& format) {
@@ -80,7 +88,9 @@ void add_verify(CLI::App& app, int& exit_code) {
   auto data_dir = std::make_shared<std::string>(kDefaultDataDir);
   auto format = std::make_shared<std::string>("text");
   command->add_option("--data-dir", *data_dir, "The server's data directory")->capture_default_str();
-  command->add_option("--format", *format, "What to print")->check(CLI::IsMember({"text", "json"}))->capture_default_str();
+  command->add_option("--format", *format, "What to print")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
   command->callback([data_dir, format, &exit_code] { exit_code = run(*data_dir, *format); });
 }
 

@@ -22,11 +22,13 @@ class ProgressLine {
 
   void operator()(std::uint64_t done, std::uint64_t total) {
     const auto now = std::chrono::steady_clock::now();
-    if (!terminal_ || now - started_ < std::chrono::seconds(2) || now - last_ < std::chrono::milliseconds(200)) return;
+    if (!terminal_ || now - started_ < std::chrono::seconds(2) || now - last_ < std::chrono::milliseconds(200))
+      return;
     last_ = now;
     shown_ = true;
     if (total > 0 && done <= total)
-      std::fprintf(stderr, "\r\x1b[Kledger: %s, %d%%", what_.c_str(), static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total)));
+      std::fprintf(stderr, "\r\x1b[Kledger: %s, %d%%", what_.c_str(),
+                   static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total)));
     else
       std::fprintf(stderr, "\r\x1b[Kledger: %s", what_.c_str());
   }

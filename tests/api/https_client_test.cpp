@@ -466,6 +466,7 @@ TEST_F(WebsocketClientTest, ClosingIsOneFrameEach) {
     accept_upgrade(ssl);
     kinds.push_back(read_frame(ssl).first);
     write_all(ssl, "\x88\x02\x03\xe8");
+    SSL_shutdown(ssl);
     kinds.push_back(read_frame(ssl).first);
   });
   auto client = WebsocketClient::connect(tunnel(server), nullptr);

@@ -204,7 +204,7 @@ TEST(ListenerHttp, UnreadableRequestsAre400AndClose) {
       "GET / HTTP/1.1\r\n: no name\r\n\r\n",
       "GET / HTTP/1.1\r\nName : blank before colon\r\n\r\n",
       "GET / HTTP/1.1\nHost: bare line feeds\n\n",
-      std::string("GET / HTTP/1.1\r\nX: a\0b\r\n\r\n", 28),
+      std::string("GET / HTTP/1.1\r\nX: a\0b\r\n\r\n", 26),
       "GET / HTTP/1.1\r\nX: \x1b[2J\r\n\r\n",
       "GET / HTTP/1.1\r\nK3s-Node-Name: web\x7f\r\n\r\n",
       "GET /\x1b[31m HTTP/1.1\r\n\r\n",
@@ -403,6 +403,7 @@ TEST(ListenerStop, RequestsUnderWayFinishIdleOnesEnd) {
   {
     const std::lock_guard lock(mutex);
     waiting(Response{});
+    waiting = nullptr;  // a reply must not outlive the io_context it answers on
   }
   const std::string answer = busy.hear_all();
   EXPECT_EQ(test::status_of(answer), 200) << "its reply still leaves";

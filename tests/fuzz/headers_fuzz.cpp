@@ -20,9 +20,8 @@
 #include "ledger/event_log.h"
 #include "tests/support/temp_dir.h"
 
+namespace ledger {
 namespace {
-
-using namespace ledger;
 
 void require(bool ok, const char* what) {
   if (ok) return;

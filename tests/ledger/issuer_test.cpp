@@ -574,8 +574,8 @@ TEST_F(IssuerTest, RefusesNulInACommonName) {
     const std::unique_ptr<X509, decltype(&X509_free)> x509(X509_new(), &X509_free);
     ASN1_INTEGER_set(X509_get_serialNumber(x509.get()), 5);
     X509_set_version(x509.get(), X509_VERSION_3);
-    X509_gmtime_adj(X509_getm_notBefore(x509.get()), 0);
-    X509_gmtime_adj(X509_getm_notAfter(x509.get()), 3600);
+    ASN1_TIME_set(X509_getm_notBefore(x509.get()), kLater.micros / 1'000'000 - 3600);
+    ASN1_TIME_set(X509_getm_notAfter(x509.get()), kLater.micros / 1'000'000 + 3600);
     X509_set_issuer_name(x509.get(), X509_get_subject_name(authority.get()));
     X509_NAME_add_entry_by_NID(X509_get_subject_name(x509.get()), NID_commonName, V_ASN1_UTF8STRING,
                                reinterpret_cast<const unsigned char*>(name.data()), static_cast<int>(name.size()),

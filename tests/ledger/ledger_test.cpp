@@ -239,14 +239,14 @@ TEST_F(LedgerTest, ACallbackMayAppend) {
 // What a callback holds on to (a connection) must go when it has been called, not with the next request.
 TEST_F(LedgerTest, CallbacksAreLetGo) {
   open();
-  std::promise<void> gone;
-  const auto close_connection = [&](const int* connection) {
+  const auto gone = std::make_shared<std::promise<void>>();
+  const auto close_connection = [gone](const int* connection) {
     delete connection;
-    gone.set_value();
+    gone->set_value();
   };
   ledger_->append(proposal_of({record_of(TunnelOpened{"s"}, "n")}),
                   [connection = std::shared_ptr<const int>(new int(1), close_connection)](const Result<Committed>&) {});
-  EXPECT_EQ(gone.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  EXPECT_EQ(gone->get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
 }
 
 TEST_F(LedgerTest, ReadersSeeWholeProposalsWhileOthersWrite) {
@@ -369,9 +369,9 @@ TEST_F(LedgerTest, CountsAreExactWhenItIsClosedUnderLoad) {
       std::promise<void> warm;
       std::once_flag once;
       for (int thread = 0; thread < 4; ++thread)
-        clients.emplace_back([&, thread] {
+        clients.emplace_back([&] {
           for (;;) {
-            const Result<Committed> outcome = append(rejected("f" + std::to_string(thread)), "n1");
+            const Result<Committed> outcome = append(rejected(), "n1");
             if (!outcome) return;
             if (++acknowledged > 20) std::call_once(once, [&] { warm.set_value(); });
           }
@@ -537,6 +537,7 @@ TEST_F(LedgerTest, EverythingIsAsItWasAfterReopening) {
   EXPECT_TRUE(ledger_->was_clean()) << "an empty log";
   EXPECT_EQ(ledger_->epoch(), 1);
   const std::string server = ledger_->server_id();
+  append_ok(ServerStarted{});
   registers("n1", "aa");
   registers("n1", "bb");
   registers("n2", "cc");

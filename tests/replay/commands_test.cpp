@@ -52,7 +52,8 @@ TEST_F(CommandsTest, ReplayGivesOneAnswerFromLogFileAndPipe) {
   const CommandResult of_log = ledger("replay --data-dir DATA --node RPI-07 --format json");
   EXPECT_EQ(of_log.status, 0) << of_log.output;
   EXPECT_THAT(of_log.output, HasSubstr("\"cause\":\"REBUILT\""));
-  const CommandResult of_file = ledger("replay --node rpi-07 --format json --input " + scenario_file("rebuilt-reimaged"));
+  const CommandResult of_file =
+      ledger("replay --node rpi-07 --format json --input " + scenario_file("rebuilt-reimaged"));
   EXPECT_EQ(of_file.output, of_log.output);
   const CommandResult of_pipe = ledger("export --data-dir DATA --node rpi-07 | " + std::string(LEDGER_BINARY) +
                                        " replay --node rpi-07 --format json --input -");

@@ -96,8 +96,10 @@ RC_GTEST_PROP(ExplainProperty, BrokenInputIsStillExplained, ()) {
 }
 
 std::string binding(const char* seconds) {
-  return std::string(R"({"seq":1,"time":"2024-01-01T00:00:00Z","kind":"password_stored","node":"web-1","source":"10.0.0.1","fingerprint":"a41c"})") +
-         "\n" + R"({"seq":2,"time":"2024-01-01T)" + seconds + R"(Z","kind":"password_rejected","node":"web-1","source":"10.0.0.2","fingerprint":"77e0"})";
+  return std::string(
+             R"({"seq":1,"time":"2024-01-01T00:00:00Z","kind":"password_stored","node":"web-1","source":"10.0.0.1","fingerprint":"a41c"})") +
+         "\n" + R"({"seq":2,"time":"2024-01-01T)" + seconds +
+         R"(Z","kind":"password_rejected","node":"web-1","source":"10.0.0.2","fingerprint":"77e0"})";
 }
 
 TEST(Explain, TheHolderIsAliveForTwoMinutesAfterItsLastSuccess) {

@@ -52,7 +52,10 @@ TEST(Export, KeepsSeqsAndHonoursTheRange) {
   ASSERT_TRUE(export_jsonl(log.log(), {.from = {.seq = 3, .time = {}}, .to = {.seq = 5, .time = {}}}, some.sink()));
   EXPECT_THAT(some.seqs, ElementsAre(3, 4, 5));
   const Time base{1'700'000'000'000'000};
-  ASSERT_TRUE(export_jsonl(log.log(), {.from = {.seq = {}, .time = base.plus_seconds(8)}, .to = {.seq = {}, .time = base.plus_seconds(9)}}, timed.sink()));
+  ASSERT_TRUE(export_jsonl(
+      log.log(),
+      {.from = {.seq = {}, .time = base.plus_seconds(8)}, .to = {.seq = {}, .time = base.plus_seconds(9)}},
+      timed.sink()));
   EXPECT_THAT(timed.seqs, ElementsAre(8, 9));
 }
 
@@ -62,7 +65,8 @@ TEST(Export, OneNodeIsWhatBearsOnIt) {
   Sheet own, part;
   ASSERT_TRUE(export_node(log.log(), "N1", {}, own.sink()));
   EXPECT_THAT(own.seqs, ElementsAre(1, 4, 7, 10));
-  ASSERT_TRUE(export_node(log.log(), "n1", {.from = {.seq = 4, .time = {}}, .to = {.seq = 9, .time = {}}}, part.sink()));
+  ASSERT_TRUE(
+      export_node(log.log(), "n1", {.from = {.seq = 4, .time = {}}, .to = {.seq = 9, .time = {}}}, part.sink()));
   EXPECT_THAT(part.seqs, ElementsAre(4, 7));
 }
 
@@ -82,7 +86,8 @@ void damage(test::MemoryLog& log, Seq seq, const std::string& bytes) {
   rocksdb::Options options;
   options.env = log.env();
   std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  for (const char* name : {"default", "events", "index", "nodes"}) families.emplace_back(name, rocksdb::ColumnFamilyOptions());
+  for (const char* name : {"default", "events", "index", "nodes"})
+    families.emplace_back(name, rocksdb::ColumnFamilyOptions());
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
   ASSERT_TRUE(rocksdb::DB::Open(options, "/ledger", families, &handles, &db).ok());

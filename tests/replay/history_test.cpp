@@ -12,15 +12,15 @@
 namespace ledger::replay {
 namespace {
 
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 using test::history_of;
 using test::json_of;
 using test::lines_of;
 using test::MemoryLog;
 using test::related_history;
 using test::seqs_of;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 // A log written by hand: each verb adds one record, five seconds after the one before.
 class Pen {
@@ -52,16 +52,16 @@ History from_log(const std::vector<Record>& records, const std::string& node, co
 
 TEST(History, HoldsWhatBearsOnTheNodeAndNothingElse) {
   Pen pen;
-  pen.add(ServerStarted{});                                                 // 1 the server
-  pen.add(PasswordStored{{"aa"}}, "x", "10.0.0.1:5");                       // 2 its own
-  pen.add(PasswordStored{{"bb"}}, "y", "10.0.0.2");                         // 3 nobody's business
+  pen.add(ServerStarted{});                                                            // 1 the server
+  pen.add(PasswordStored{{"aa"}}, "x", "10.0.0.1:5");                                  // 2 its own
+  pen.add(PasswordStored{{"bb"}}, "y", "10.0.0.2");                                    // 3 nobody's business
   pen.add(PasswordRejected{.fingerprint = {"bb"}, .bound = {"aa"}}, "x", "10.0.0.2");  // 4 makes 3 bear on it
-  pen.add(TokenRejected{}, "", "10.0.0.1:77");                              // 5 from its address, nameless
-  pen.add(TokenRejected{}, "", "10.0.0.3");                                 // 6 from somewhere else
-  pen.add(TokenRejected{}, "y", "10.0.0.1");                                // 7 another name's
-  pen.add(TunnelOpened{"s"}, "y", "10.0.0.1");                              // 8 another name's
-  pen.add(PasswordVerified{{"cc"}}, "z", "10.0.0.1");                       // 9 another name's, another password
-  pen.add(TokenRotated{}, "", "");                                          // 10 the server's tokens
+  pen.add(TokenRejected{}, "", "10.0.0.1:77");         // 5 from its address, nameless
+  pen.add(TokenRejected{}, "", "10.0.0.3");            // 6 from somewhere else
+  pen.add(TokenRejected{}, "y", "10.0.0.1");           // 7 another name's
+  pen.add(TunnelOpened{"s"}, "y", "10.0.0.1");         // 8 another name's
+  pen.add(PasswordVerified{{"cc"}}, "z", "10.0.0.1");  // 9 another name's, another password
+  pen.add(TokenRotated{}, "", "");                     // 10 the server's tokens
   EXPECT_THAT(seqs_of(history_of(pen.lines(), "x")), ElementsAre(1, 2, 3, 4, 5, 10));
   EXPECT_THAT(seqs_of(from_log(pen.records(), "X")), ElementsAre(1, 2, 3, 4, 5, 10));
 }
@@ -99,7 +99,8 @@ RC_GTEST_PROP(HistoryProperty, CutsMeanTheSameInLogAndFile, ()) {
 RC_GTEST_PROP(HistoryProperty, TheOrderOfLinesDoesNotMatter, ()) {
   std::vector<Record> records = *related_history();
   const History straight = history_of(lines_of(records), "x");
-  for (std::size_t i = records.size(); i > 1; --i) std::swap(records[i - 1], records[*rc::gen::inRange<std::size_t>(0, i)]);
+  for (std::size_t i = records.size(); i > 1; --i)
+    std::swap(records[i - 1], records[*rc::gen::inRange<std::size_t>(0, i)]);
   History shuffled = history_of(lines_of(records), "x");
   shuffled.warnings.clear();  // it says that it sorted
   RC_ASSERT(json_of(straight) == json_of(shuffled));
@@ -108,7 +109,8 @@ RC_GTEST_PROP(HistoryProperty, TheOrderOfLinesDoesNotMatter, ()) {
 TEST(History, KeepsTheBeginningAndTheEndOfALongHistory) {
   Pen pen;
   pen.add(PasswordStored{{"aa"}}, "x", "10.0.0.1");
-  for (int i = 0; i < 52'000; ++i) pen.add(PasswordRejected{.fingerprint = {"bb"}, .bound = {"aa"}}, "x", "10.0.0.1");
+  for (int i = 0; i < 52'000; ++i)
+    pen.add(PasswordRejected{.fingerprint = {"bb"}, .bound = {"aa"}}, "x", "10.0.0.1");
   const History file = history_of(pen.lines(), "x");
   const History log = from_log(pen.records(), "x");
   EXPECT_EQ(file.records.size(), 51'000u);
@@ -225,7 +227,8 @@ TEST(History, ReadsFromAPipe) {
 TEST(History, CutIsASeqOrATime) {
   EXPECT_EQ(Cut::parse("8991")->seq, 8991u);
   EXPECT_TRUE(Cut::parse("2024-06-11T07:02:40Z")->time.has_value());
-  for (const char* bad : {"", "-1", "12x", "yesterday", "99999999999999999999"}) EXPECT_FALSE(Cut::parse(bad)) << bad;
+  for (const char* bad : {"", "-1", "12x", "yesterday", "99999999999999999999"})
+    EXPECT_FALSE(Cut::parse(bad)) << bad;
 }
 
 TEST(History, LastSeqUntilATimeIsFoundBySearch) {

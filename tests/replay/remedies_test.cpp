@@ -28,7 +28,8 @@ TEST(ShellWord, PlainWordsStayPlain) {
 }
 
 TEST(ShellWord, StandsForTheTextAndNothingElse) {
-  for (const std::string text : {"", "a b", "$(reboot)", "`id`", "it's", "'; rm -rf /; '", "\"x\" && y", "*", "~root", "#x", "a\\b", "!!", "%s%n"})
+  for (const std::string text : {"", "a b", "$(reboot)", "`id`", "it's", "'; rm -rf /; '", "\"x\" && y", "*",
+                                 "~root", "#x", "a\\b", "!!", "%s%n"})
     EXPECT_EQ(echoed(shell_word(text)), text);
   EXPECT_EQ(echoed(shell_word("-n")), "-n");
   EXPECT_EQ(shell_word("a\nreboot\x1b[2J"), "'a?reboot?[2J'");
@@ -46,7 +47,8 @@ RC_GTEST_PROP(ShellWordProperty, IsOneWord, ()) {
     } else if (!quoted && word[i] == '\\') {
       RC_ASSERT(word[++i] == '\'');
     } else if (!quoted) {
-      RC_ASSERT(std::isalnum(static_cast<unsigned char>(word[i])) || std::string_view("._-:/").find(word[i]) != std::string_view::npos);
+      RC_ASSERT(std::isalnum(static_cast<unsigned char>(word[i])) ||
+                std::string_view("._-:/").find(word[i]) != std::string_view::npos);
     }
   }
   RC_ASSERT(!quoted);
@@ -57,8 +59,10 @@ Explanation explain_lines(const std::string& lines, const std::string& node, His
   return explain(history);
 }
 
-std::string record(int seq, const std::string& time, const std::string& kind, const std::string& node, const std::string& fingerprint) {
-  boost::json::object object = {{"seq", seq}, {"time", time}, {"kind", kind}, {"node", node}, {"source", "10.0.0.1"}, {"fingerprint", fingerprint}};
+std::string record(int seq, const std::string& time, const std::string& kind, const std::string& node,
+                   const std::string& fingerprint) {
+  boost::json::object object = {{"seq", seq},   {"time", time},         {"kind", kind},
+                                {"node", node}, {"source", "10.0.0.1"}, {"fingerprint", fingerprint}};
   return boost::json::serialize(object) + "\n";
 }
 
@@ -66,18 +70,18 @@ std::string record(int seq, const std::string& time, const std::string& kind, co
 TEST(Remedies, HostileValuesStayArguments) {
   const std::string node = "x';touch /tmp/pwned;'$(id)", fingerprint = "f`id`\"; reboot #";
   History history;
-  const Explanation explanation = explain_lines(
-      record(1, "2024-01-01T00:00:00Z", "password_stored", node, "aaaa") +
-          record(2, "2024-02-01T00:00:00Z", "password_rejected", node, fingerprint) +
-          record(3, "2024-02-01T00:00:05Z", "password_rejected", node, fingerprint),
-      node, history);
+  const Explanation explanation =
+      explain_lines(record(1, "2024-01-01T00:00:00Z", "password_stored", node, "aaaa") +
+                        record(2, "2024-02-01T00:00:00Z", "password_rejected", node, fingerprint) +
+                        record(3, "2024-02-01T00:00:05Z", "password_rejected", node, fingerprint),
+                    node, history);
   ASSERT_EQ(explanation.cause, Cause::kRebuilt);
   bool seen = false;
   for (const Remedy& remedy : explanation.remedies) {
     if (remedy.command.find("ledger node accept") != 0) continue;
     seen = true;
-    EXPECT_EQ(remedy.command, "ledger node accept " + shell_word(node) + " --fingerprint " + shell_word(fingerprint) +
-                                  " --reason \"machine rebuilt\"");
+    EXPECT_EQ(remedy.command, "ledger node accept " + shell_word(node) + " --fingerprint " +
+                                  shell_word(fingerprint) + " --reason \"machine rebuilt\"");
     EXPECT_EQ(echoed(shell_word(node)), node);
     EXPECT_EQ(echoed(shell_word(fingerprint)), fingerprint);
   }
@@ -86,10 +90,12 @@ TEST(Remedies, HostileValuesStayArguments) {
 
 TEST(Remedies, ANameThatLooksLikeAnOptionGetsNoCommand) {
   History history;
-  const Explanation explanation = explain_lines(record(1, "2024-01-01T00:00:00Z", "password_stored", "--force", "aaaa") +
-                                                    record(2, "2024-02-01T00:00:00Z", "password_rejected", "--force", "-bbbb"),
-                                                "--force", history);
-  for (const Remedy& remedy : explanation.remedies) EXPECT_EQ(remedy.command.find("ledger node"), std::string::npos) << remedy.command;
+  const Explanation explanation =
+      explain_lines(record(1, "2024-01-01T00:00:00Z", "password_stored", "--force", "aaaa") +
+                        record(2, "2024-02-01T00:00:00Z", "password_rejected", "--force", "-bbbb"),
+                    "--force", history);
+  for (const Remedy& remedy : explanation.remedies)
+    EXPECT_EQ(remedy.command.find("ledger node"), std::string::npos) << remedy.command;
 }
 
 }  // namespace

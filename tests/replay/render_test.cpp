@@ -25,8 +25,10 @@ History scenario(const std::string& name, const std::string& node) {
 TEST(RenderText, ReadsLikeAStory) {
   const History history = scenario("rebuilt-reimaged", "rpi-07");
   const std::string text = to_text(explain(history));
-  EXPECT_THAT(text, ::testing::StartsWith(
-R"(node rpi-07   seq 1..6   1 life                                           as of 2024-06-11 10:18:36Z
+  EXPECT_THAT(
+      text,
+      ::testing::StartsWith(
+          R"(node rpi-07   seq 1..6   1 life                                           as of 2024-06-11 10:18:36Z
  life 1  1       2024-03-02 10:15:08Z  password stored, name bound         #a41c  from 10.0.4.17
          2                             serving-kubelet certificate 5f2a11  from 10.0.4.17
          3       2024-03-02 10:15:10Z  password verified                   #a41c  from 10.0.4.17
@@ -38,7 +40,10 @@ R"(node rpi-07   seq 1..6   1 life                                           as 
              password from the same address as the holder
    because   #77e0 was never accepted before (5)
 )")) << text;
-  EXPECT_THAT(text, HasSubstr("\n                 ledger node accept rpi-07 --fingerprint 77e0c1b5 --reason \"machine rebuilt\"\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          "\n                 ledger node accept rpi-07 --fingerprint 77e0c1b5 --reason \"machine rebuilt\"\n"));
 }
 
 TEST(RenderText, FitsItsWidth) {
@@ -61,8 +66,10 @@ TEST(RenderText, ColoursOnlyWhenAsked) {
 
 TEST(RenderText, FingerprintsAreShortenedToWhatTellsThemApart) {
   const std::string lines =
-      R"({"seq":1,"time":"2024-01-01T00:00:00Z","kind":"password_stored","node":"x","fingerprint":"abcdef11"})" "\n"
-      R"({"seq":2,"time":"2024-01-02T00:00:00Z","kind":"password_rejected","node":"x","fingerprint":"abcdee11"})" "\n";
+      R"({"seq":1,"time":"2024-01-01T00:00:00Z","kind":"password_stored","node":"x","fingerprint":"abcdef11"})"
+      "\n"
+      R"({"seq":2,"time":"2024-01-02T00:00:00Z","kind":"password_rejected","node":"x","fingerprint":"abcdee11"})"
+      "\n";
   const History history = test::history_of(lines, "x");
   const std::string text = to_text(explain(history));
   EXPECT_THAT(text, HasSubstr("#abcdef "));
@@ -73,7 +80,9 @@ TEST(RenderText, FingerprintsAreShortenedToWhatTellsThemApart) {
 TEST(RenderText, ALongTimelineIsCutInTheMiddle) {
   std::string lines;
   for (int i = 1; i <= 400; ++i)
-    lines += R"({"seq":)" + std::to_string(i) + R"(,"kind":")" + (i % 2 == 0 ? "tunnel_opened" : "tunnel_closed") + R"(","node":"x"})" "\n";
+    lines += R"({"seq":)" + std::to_string(i) + R"(,"kind":")" + (i % 2 == 0 ? "tunnel_opened" : "tunnel_closed") +
+             R"(","node":"x"})"
+             "\n";
   const History history = test::history_of(lines, "x");
   const std::string text = to_text(explain(history));
   EXPECT_THAT(text, HasSubstr("340 rows left out"));
@@ -112,8 +121,10 @@ RC_GTEST_PROP(RenderProperty, TextIsSafeForATerminal, ()) {
     std::visit(
         [](auto& event) {
           std::decay_t<decltype(event)>::fields(event, [](const char*, auto& value) {
-            if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>) value += *rc::gen::arbitrary<std::string>();
-            if constexpr (std::is_same_v<std::decay_t<decltype(value)>, Fingerprint>) value.text += *rc::gen::arbitrary<std::string>();
+            if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>)
+              value += *rc::gen::arbitrary<std::string>();
+            if constexpr (std::is_same_v<std::decay_t<decltype(value)>, Fingerprint>)
+              value.text += *rc::gen::arbitrary<std::string>();
           });
         },
         record.event);

@@ -82,7 +82,9 @@ inline rc::Gen<Record> related_record() {
     record.source = one_of({"10.0.0.1:4000", "10.0.0.2:5000", "[fd00::1]:9", "127.0.0.1:1", ""});
     if (*rc::gen::inRange(0, 2) == 0) record.claimed = {one_of({"10.0.0.1", "10.0.0.2", "10.9.9.9"})};
     record.server = one_of({"", "srv-1", "srv-2"});
-    const auto token_reason = [&] { return one_of({"", "missing", "superseded", "wrong_secret", "unknown_principal"}); };
+    const auto token_reason = [&] {
+      return one_of({"", "missing", "superseded", "wrong_secret", "unknown_principal"});
+    };
     switch (*rc::gen::inRange(0, 22)) {
       case 0: record.event = PasswordStored{fingerprint()}; break;
       case 1:
@@ -95,7 +97,10 @@ inline rc::Gen<Record> related_record() {
         break;
       case 6: record.event = BindingReleased{.actor = "ops", .by = "operator", .fingerprint = fingerprint()}; break;
       case 7:
-        record.event = BindingChanged{.actor = "ops", .by = one_of({"operator_accept", "outside"}), .from = fingerprint(), .to = fingerprint()};
+        record.event = BindingChanged{.actor = "ops",
+                                      .by = one_of({"operator_accept", "outside"}),
+                                      .from = fingerprint(),
+                                      .to = fingerprint()};
         break;
       case 8: record.event = BindingHeld{"ops"}; break;
       case 9: record.event = BindingImported{.fingerprint = fingerprint(), .origin = "secret"}; break;
@@ -106,7 +111,10 @@ inline rc::Gen<Record> related_record() {
         record.event = TokenRejected{.status = 401, .reason = token_reason(), .token = one_of({"", "t1"})};
         record.auth.method = one_of({"basic", "certificate"});
         break;
-      case 14: record.event = RequestRejected{.status = 400, .reason = one_of({"node_password_missing", "node_unknown", "overloaded", "bad_csr"})}; break;
+      case 14:
+        record.event = RequestRejected{
+            .status = 400, .reason = one_of({"node_password_missing", "node_unknown", "overloaded", "bad_csr"})};
+        break;
       case 15: record.event = NodeObjectDeleted{"kubectl"}; break;
       case 16: record.event = NodeObjectCreated{"kubelet"}; break;
       case 17: record.event = TlsFailed{.alert = "bad certificate", .trust_probe = {}}; break;
@@ -122,7 +130,10 @@ inline rc::Gen<Record> related_record() {
         record.event = std::move(epoch);
         break;
       }
-      case 20: record.event = ServerStarted{.version = "1", .client_ca = one_of({"c1", "c2"}), .server_ca = {}, .ledger = {}, .clean = {}}; break;
+      case 20:
+        record.event = ServerStarted{
+            .version = "1", .client_ca = one_of({"c1", "c2"}), .server_ca = {}, .ledger = {}, .clean = {}};
+        break;
       default: record.event = TokenAccepted{}; break;
     }
     return record;
@@ -137,9 +148,11 @@ inline rc::Gen<std::vector<Record>> related_history() {
     Seq seq = 0;
     for (Record& record : records) {
       record.seq = ++seq;
-      now = now.plus_seconds(*rc::gen::elementOf(std::vector<std::int64_t>{0, 1, 5, 5, 30, 600, 7200, 86400, 8'000'000}));
+      now = now.plus_seconds(
+          *rc::gen::elementOf(std::vector<std::int64_t>{0, 1, 5, 5, 30, 600, 7200, 86400, 8'000'000}));
       record.time = now;
-      if (record.count > 1 && *rc::gen::inRange(0, 2) == 0) record.first_time = now.plus_seconds(-*rc::gen::inRange(0, 200));
+      if (record.count > 1 && *rc::gen::inRange(0, 2) == 0)
+        record.first_time = now.plus_seconds(-*rc::gen::inRange(0, 200));
     }
     return records;
   });

@@ -72,7 +72,8 @@ class ScenarioTest : public testing::TestWithParam<Scenario> {
       EXPECT_TRUE(std::any_of(e.alternatives.begin(), e.alternatives.end(),
                               [&](const Alternative& other) { return name_of(other.cause) == cause; }))
           << cause << " is ruled out";
-    for (const std::string& text : strings(expect, "summary_has")) EXPECT_NE(e.summary.find(text), std::string::npos) << text;
+    for (const std::string& text : strings(expect, "summary_has"))
+      EXPECT_NE(e.summary.find(text), std::string::npos) << text;
     for (const std::string& text : strings(expect, "warns"))
       EXPECT_TRUE(std::any_of(e.warnings.begin(), e.warnings.end(),
                               [&](const std::string& warning) { return warning.find(text) != std::string::npos; }))
@@ -85,7 +86,8 @@ class ScenarioTest : public testing::TestWithParam<Scenario> {
   void check_remedies(const Explanation& e, const json::object& expect) {
     std::vector<std::string> ranks;
     for (const Remedy& remedy : e.remedies) ranks.push_back(remedy.rank);
-    for (const std::string& rank : strings(expect, "forbidden_remedy_ranks")) EXPECT_FALSE(contains(ranks, rank)) << rank;
+    for (const std::string& rank : strings(expect, "forbidden_remedy_ranks"))
+      EXPECT_FALSE(contains(ranks, rank)) << rank;
     for (const std::string& rank : strings(expect, "remedy_ranks")) EXPECT_TRUE(contains(ranks, rank)) << rank;
     if (expect.contains("no_remedies")) {
       EXPECT_TRUE(ranks.empty());

@@ -31,11 +31,13 @@ std::vector<std::uint32_t> lives_of(const History& history) {
 }
 
 TEST(Timeline, ShowsWhatEachRecordMadeOfTheNode) {
-  const History history = history_with({PasswordStored{{"aa"}}, PasswordRejected{.fingerprint = {"bb"}, .bound = {"aa"}},
-                                        BindingReleased{}, BindingHeld{}});
+  const History history =
+      history_with({PasswordStored{{"aa"}}, PasswordRejected{.fingerprint = {"bb"}, .bound = {"aa"}},
+                    BindingReleased{}, BindingHeld{}});
   std::vector<std::string> states;
   const Timeline timeline = fold(history);
-  for (const Step& step : timeline.steps) states.push_back(std::string(step.before) + ">" + std::string(step.after));
+  for (const Step& step : timeline.steps)
+    states.push_back(std::string(step.before) + ">" + std::string(step.after));
   EXPECT_THAT(states, ElementsAre("unknown>registered", "registered>refused", "refused>released", "released>held"));
   EXPECT_EQ(timeline.steps[1].bound_before.text, "aa");
   EXPECT_FALSE(timeline.steps[3].held_before);
@@ -52,13 +54,16 @@ TEST(Timeline, OtherNamesLeaveTheStateAlone) {
 
 TEST(Timeline, ALifeIsTheTimeUnderOneBinding) {
   EXPECT_THAT(lives_of(history_with({PasswordStored{{"aa"}}, PasswordVerified{{"aa"}}})), ElementsAre(1, 1));
-  EXPECT_THAT(lives_of(history_with({PasswordStored{{"aa"}}, BindingChanged{.actor = {}, .by = {}, .from = {"aa"}, .to = {"bb"}},
+  EXPECT_THAT(lives_of(history_with({PasswordStored{{"aa"}},
+                                     BindingChanged{.actor = {}, .by = {}, .from = {"aa"}, .to = {"bb"}},
                                      PasswordVerified{{"bb"}}})),
               ElementsAre(1, 2, 2));
   // The same password after a release is a new life: somebody came back.
-  EXPECT_THAT(lives_of(history_with({PasswordStored{{"aa"}}, BindingReleased{}, PasswordStored{{"aa"}}})), ElementsAre(1, 1, 2));
+  EXPECT_THAT(lives_of(history_with({PasswordStored{{"aa"}}, BindingReleased{}, PasswordStored{{"aa"}}})),
+              ElementsAre(1, 1, 2));
   // An imported hash is the same binding once its fingerprint is known.
-  EXPECT_THAT(lives_of(history_with({BindingImported{}, PasswordVerified{{"aa"}}, PasswordVerified{{"aa"}}})), ElementsAre(1, 1, 1));
+  EXPECT_THAT(lives_of(history_with({BindingImported{}, PasswordVerified{{"aa"}}, PasswordVerified{{"aa"}}})),
+              ElementsAre(1, 1, 1));
   // An extract that lacks the change still shows it.
   EXPECT_THAT(lives_of(history_with({PasswordStored{{"aa"}}, PasswordVerified{{"bb"}}})), ElementsAre(1, 2));
 }

@@ -133,7 +133,7 @@ class LedgerTest : public ::testing::Test {
     return names;
   }
 
-  TempDir dir_;
+  TempDir dir_{memory_directory()};
   FaultEnv disk_;
   FakeClock clock_;
   Ledger::Options options_;

@@ -1,0 +1,414 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "replay/names.h"
+#include "replay/rules.h"
+#include "replay/thresholds.h"
+
+namespace ledger::replay::rules {
+
+// ---- conditions of the server ----------------------------------------------------------------------------
+
+Found never_seen(const Facts& facts) {
+  if (!facts.own.empty()) return std::nullopt;
+  Finding finding;
+  finding.summary = who(facts) + " never reached this ledger by name: there is no record of it";
+  finding.alternatives = {
+      maybe(Cause::kEndpoint),
+      maybe(Cause::kCa, "failed handshakes (tls_failed) from the machine's address"),
+      maybe(Cause::kClock),
+      maybe(Cause::kToken, "refused tokens (token_rejected) from the machine's address: they carry no name"),
+  };
+  finding.warnings.push_back(
+      "nothing is known of this name; check its spelling and that this is the log of the "
+      "server it talks to");
+  return finding;
+}
+
+Found server_not_able(const Facts& facts) {
+  if (facts.family != Family::request) return std::nullopt;
+  const Record& last = *facts.failures.back();
+  const auto* rejected = as<RequestRejected>(last);
+  if (rejected == nullptr) return std::nullopt;
+  Finding finding;
+  if (rejected->reason == "store_unavailable") {
+    finding.cause = Cause::kSrvState;
+    finding.confidence = Confidence::kHigh;
+    finding.summary = fmt::format(
+        "the server could not decide: its store was not available ({}); nothing is wrong "
+        "with {}",
+        on_record(last), who(facts));
+    cite(finding, last, "refused because the store was unavailable");
+    finding.alternatives = {maybe(Cause::kOverload)};
+    return finding;
+  }
+  if (rejected->reason == "overloaded") {
+    finding.cause = Cause::kOverload;
+    finding.confidence = Confidence::kMedium;
+    finding.summary = fmt::format(
+        "the server had more requests than it could take ({}); the agent tries again by "
+        "itself",
+        on_record(last));
+    cite(finding, last, "refused because the server was overloaded");
+    finding.alternatives = {maybe(Cause::kSrvState), maybe(Cause::kLostReply)};
+    return finding;
+  }
+  return std::nullopt;
+}
+
+namespace {
+
+// Adjacent answers to one password that contradict each other with nothing in between that explains it.
+struct Contradictions {
+  int pairs = 0;
+  const Record* accepted = nullptr;
+  const Record* refused = nullptr;
+  bool by_server = true;  // each server always said the same
+};
+
+Contradictions contradictions(const Facts& facts, const Fingerprint& password) {
+  Contradictions found;
+  std::set<std::string> yes, no;
+  const Record* previous = nullptr;
+  bool previous_accepted = false;
+  for (const Step* step : facts.own) {
+    const Record& record = *step->record;
+    const auto* rejected = as<PasswordRejected>(record);
+    const bool accepted = is_success_with(record, password);
+    const bool change = as<BindingChanged>(record) != nullptr || as<BindingReleased>(record) != nullptr ||
+                        as<NodeObjectDeleted>(record) != nullptr || as<BindingImported>(record) != nullptr ||
+                        (as<PasswordStored>(record) != nullptr && !accepted);
+    if (change) {
+      previous = nullptr;
+      yes.clear(), no.clear();
+      found = {};
+      continue;
+    }
+    if (!accepted && (rejected == nullptr || rejected->fingerprint != password)) continue;
+    if (record.server.empty()) continue;
+    (accepted ? yes : no).insert(record.server);
+    if (previous != nullptr && previous_accepted != accepted && previous->server != record.server) {
+      ++found.pairs;
+      found.accepted = accepted ? &record : previous;
+      found.refused = accepted ? previous : &record;
+    }
+    previous = &record;
+    previous_accepted = accepted;
+  }
+  for (const std::string& server : yes) found.by_server = found.by_server && no.count(server) == 0;
+  return found;
+}
+
+}  // namespace
+
+Found servers_disagree(const Facts& facts) {
+  if (!is_mismatch(facts)) return std::nullopt;
+  const Contradictions found = contradictions(facts, facts.refusals.presented);
+  if (found.pairs == 0 || !found.by_server) return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kSrvSplit;
+  finding.confidence = found.pairs >= 2 ? Confidence::kHigh : Confidence::kMedium;
+  finding.summary = fmt::format(
+      "the servers disagree: {} accepts {} and {} refuses it, with no change of the binding "
+      "in between",
+      printable(found.accepted->server, 60), named(facts, facts.refusals.presented),
+      printable(found.refused->server, 60));
+  cite(finding, *found.accepted, "accepted by " + printable(found.accepted->server, 60));
+  cite(finding, *found.refused, "refused by " + printable(found.refused->server, 60));
+  if (found.pairs == 1)
+    finding.alternatives.push_back(maybe(Cause::kStaleBind,
+                                         "the other server catching up by itself: a lag after a "
+                                         "change, not a disagreement"));
+  finding.alternatives.push_back(maybe(Cause::kSrvState));
+  return finding;
+}
+
+// The same token was good at one server and bad at another.
+Found servers_disagree_on_token(const Facts& facts) {
+  if (facts.family != Family::token) return std::nullopt;
+  const Record& refused = *facts.failures.back();
+  const auto* rejected = as<TokenRejected>(refused);
+  const std::string token =
+      !refused.auth.token.empty() || rejected == nullptr ? refused.auth.token : rejected->token;
+  if (token.empty() || refused.server.empty()) return std::nullopt;
+  const Record* changed = nullptr;
+  for (const Record* record : facts.server_wide)
+    if (as<TokenRotated>(*record) != nullptr || as<TokenRevoked>(*record) != nullptr ||
+        as<TokenExpired>(*record) != nullptr || as<EpochStarted>(*record) != nullptr)
+      changed = record;
+  const Record* accepted = nullptr;
+  for (const Step* step : facts.own) {
+    const Record& record = *step->record;
+    if ((as<TokenAccepted>(record) != nullptr || is_success(record)) && record.auth.token == token &&
+        !record.server.empty() && record.server != refused.server &&
+        (changed == nullptr || record.seq > changed->seq))
+      accepted = &record;
+  }
+  if (accepted == nullptr) return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kSrvSplit;
+  finding.confidence = Confidence::kMedium;
+  finding.summary = fmt::format("the servers disagree about the join token: {} accepts it, {} refuses it",
+                                printable(accepted->server, 60), printable(refused.server, 60));
+  cite(finding, *accepted, "this token accepted by " + printable(accepted->server, 60));
+  cite(finding, refused, "the same token refused by " + printable(refused.server, 60));
+  finding.alternatives = {maybe(Cause::kToken, "a rotation that one of the servers has not heard of")};
+  return finding;
+}
+
+// The server's memory went back to before this password, or is another one.
+Found memory_replaced(const Facts& facts) {
+  if (!is_mismatch(facts)) return std::nullopt;
+  const Refusals& r = facts.refusals;
+  const Record* good = former_use(facts);
+  if (good == nullptr) return std::nullopt;
+  const Facts::MemoryChange change = facts.memory_change(good->seq, r.last().seq());
+  if (change.record == nullptr) return std::nullopt;
+  if (facts.last_between<BindingChanged, BindingReleased, PasswordStored>(good->seq, change.record->seq) != nullptr)
+    return std::nullopt;  // it had lost the name before the restore
+  Finding finding;
+  finding.cause = Cause::kRestored;
+  finding.confidence = r.presented == r.holder || !r.holder.known() ? Confidence::kMedium : Confidence::kHigh;
+  finding.summary = fmt::format(
+      "the server lost what it knew: {} was good until {}, then the datastore was {} ({}), "
+      "and it is refused since",
+      named(facts, r.presented), on_record(*good), change.cause == "restored" ? "restored" : "replaced",
+      on_record(*change.record));
+  cite(finding, *good, named(facts, r.presented) + " was the node's own");
+  cite(finding, *change.record, "the server's memory is another one since");
+  cite_refusals(finding, facts);
+  finding.alternatives = {maybe(Cause::kAdminEdit), maybe(Cause::kSrvSplit)};
+  return finding;
+}
+
+// ---- before the password is read -------------------------------------------------------------------------
+
+namespace {
+
+std::string token_reason_text(std::string_view reason) {
+  if (reason == "missing") return "it presents no join token at all";
+  if (reason == "malformed") return "what it presents cannot be read as a credential";
+  if (reason == "unknown_principal") return "it authenticates as somebody this server does not know";
+  if (reason == "wrong_secret") return "its join token is not and never was one of this server";
+  if (reason == "expired") return "its join token has expired";
+  if (reason == "revoked") return "its join token was revoked";
+  if (reason == "superseded") return "it still uses a join token that was replaced by a rotation";
+  if (reason == "wrong_class") return "its token is valid but of the wrong class for an agent";
+  return "its join token is refused; the record does not say why";
+}
+
+// The life of tokens changed since the node last succeeded.
+const Record* token_change_since(const Facts& facts, Seq after) {
+  const Record* found = nullptr;
+  for (const Record* record : facts.server_wide)
+    if (record->seq > after && record->seq < facts.failures.back()->seq &&
+        (as<TokenRotated>(*record) != nullptr || as<TokenRevoked>(*record) != nullptr ||
+         as<TokenExpired>(*record) != nullptr))
+      found = record;
+  return found;
+}
+
+Confidence token_confidence(const Facts& facts, const Record& last, std::string_view reason, bool change) {
+  const bool exact = reason == "expired" || reason == "revoked" || reason == "superseded" ||
+                     reason == "wrong_class" || reason == "wrong_secret";
+  Confidence confidence = exact || change ? Confidence::kHigh : Confidence::kMedium;
+  if (!last.node.empty()) return confidence;
+  // Tied to the node by its address alone. Its own earlier token makes up for that.
+  const auto* rejected = as<TokenRejected>(last);
+  for (const Step* step : facts.own) {
+    const std::string& used = step->record->auth.token;
+    if (!used.empty() && (used == last.auth.token || used == rejected->token)) return confidence;
+  }
+  return facts.names_mixed ? Confidence::kLow : lower(confidence);
+}
+
+}  // namespace
+
+Found token_refused(const Facts& facts) {
+  if (facts.family != Family::token) return std::nullopt;
+  const Record& last = *facts.failures.back();
+  const auto* rejected = as<TokenRejected>(last);
+  const Record* success = facts.last_success_before(last.seq);
+  const Seq since = success != nullptr ? success->seq : 0;
+  std::int64_t count = 0;
+  for (const Record* record : facts.failures) count += record->count;
+
+  Finding finding;
+  finding.cause = Cause::kToken;
+  const Record* change = token_change_since(facts, since);
+  finding.confidence = token_confidence(facts, last, rejected->reason, change != nullptr);
+  finding.summary = fmt::format("{} does not get as far as its password: {} (refused {}, {})", who(facts),
+                                token_reason_text(rejected->reason), times(count), on_record(last));
+  const Record& first = *facts.failures.front();
+  cite(finding, first, fmt::format("token refused{}: {}", from_where(first), token_reason_text(rejected->reason)));
+  if (facts.tunnel_open_at(last)) {
+    finding.confidence = lower(finding.confidence);
+    finding.warnings.push_back(
+        "the node itself is connected meanwhile (its tunnel is open): the refused requests may be another "
+        "machine's");
+  }
+  if (facts.failures.size() > 1) cite(finding, last, "refused last");
+  if (change != nullptr) cite(finding, *change, fmt::format("{} since the last success", name_of(change->kind())));
+  if (success != nullptr) cite(finding, *success, "last success" + from_where(*success));
+  if (last.node.empty())
+    finding.warnings.push_back(
+        "the refused requests carry no node name; they are tied to it by their address only");
+  if (rejected->reason == "missing" || rejected->reason == "malformed")
+    finding.alternatives.push_back(
+        maybe(Cause::kEndpoint, "a proxy or a TLS-terminating balancer in between that drops the credential"));
+  if (!facts.refusals.attempts.empty())
+    finding.warnings.push_back(
+        fmt::format("apart from this, its password was refused before (record {}): once the "
+                    "token is right, that may come back",
+                    facts.refusals.last().seq()));
+  if (const auto memory = facts.memory_change(since, last.seq); memory.record != nullptr && change == nullptr) {
+    // The token may be right and the server's memory wrong.
+    cite(finding, *memory.record, "the server's memory is another one since");
+    finding.alternatives.push_back(
+        maybe(Cause::kRestored, "the token to be one that was valid before the restore"));
+    finding.confidence = lower(finding.confidence);
+  }
+  finding.alternatives.push_back(maybe(Cause::kSrvSplit, "the same token accepted by another server"));
+  if (rejected->reason.empty() || rejected->reason == "wrong_secret" || rejected->reason == "unknown_principal")
+    finding.alternatives.push_back(
+        maybe(Cause::kEndpoint, "the machine meant to join another cluster than this one"));
+  return finding;
+}
+
+// A client certificate that our CA did not sign: of another cluster, or of this one before its CA changed.
+Found foreign_certificate(const Facts& facts) {
+  if (facts.family != Family::token) return std::nullopt;
+  const Record& last = *facts.failures.back();
+  const auto* rejected = as<TokenRejected>(last);
+  if (rejected == nullptr || last.auth.method != "certificate" || rejected->reason != "unknown_principal")
+    return std::nullopt;
+  const Record* success = facts.last_success_before(last.seq);
+  const Record* change = facts.ca_change(success != nullptr ? success->seq : 0, last.seq);
+  Finding finding;
+  cite(finding, last, "its client certificate is not signed by this server's CA");
+  if (change != nullptr) {
+    finding.cause = Cause::kCa;
+    finding.confidence = success != nullptr ? Confidence::kHigh : Confidence::kMedium;
+    finding.summary = fmt::format("the server's CA changed ({}) and {} still shows a certificate of the old one",
+                                  on_record(*change), who(facts));
+    cite(finding, *change, "the server came up with another CA");
+    finding.alternatives = {maybe(Cause::kStaleCert)};
+    return finding;
+  }
+  finding.summary = who(facts) +
+                    " shows a client certificate that this server's CA did not sign; whether of another "
+                    "cluster or of an earlier CA, the records do not say";
+  finding.alternatives = {maybe(Cause::kCa, "the CA that signed the certificate, and whether it was this server's"),
+                          maybe(Cause::kStaleCert),
+                          maybe(Cause::kToken, "the same request without the certificate"),
+                          maybe(Cause::kEndpoint, "the machine meant to join another cluster than this one")};
+  return finding;
+}
+
+Found released_certificate(const Facts& facts) {
+  if (facts.family != Family::request) return std::nullopt;
+  const Record& last = *facts.failures.back();
+  if (as<RequestRejected>(last)->reason != "node_unknown") return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kStaleCert;
+  finding.confidence = Confidence::kHigh;
+  finding.summary = fmt::format(
+      "{} shows the client certificate of a node that was released; the agent does not fall "
+      "back to its token ({})",
+      who(facts), on_record(last));
+  cite(finding, last, "refused because its certificate names a node that is not registered (any more)");
+  if (const Record* release = facts.last_between<BindingReleased, NodeObjectDeleted>(0, last.seq))
+    cite(finding, *release,
+         as<BindingReleased>(*release) != nullptr ? "the name was released" : "the Node was deleted");
+  else
+    finding.confidence = Confidence::kMedium;
+  finding.alternatives = {maybe(Cause::kToken, "the same request with the token alone refused as well")};
+  return finding;
+}
+
+Found no_password(const Facts& facts) {
+  if (facts.family != Family::request) return std::nullopt;
+  const Record& last = *facts.failures.back();
+  if (as<RequestRejected>(last)->reason != "node_password_missing") return std::nullopt;
+  const Record* success = facts.last_success_before(last.seq);
+  std::int64_t count = 0;
+  for (const Record* record : facts.failures) count += record->count;
+  Place here, before;
+  here.add(last);
+  if (success != nullptr) before.add(*success);
+  const Where where = facts.compare(here, before);
+  Finding finding;
+  finding.cause = Cause::kCredFile;
+  const bool same_machine = where == Where::same || where == Where::same_source;
+  finding.confidence = same_machine && count >= 2 ? Confidence::kHigh : Confidence::kMedium;
+  if (last.node.empty()) finding.confidence = Confidence::kLow;
+  finding.summary = fmt::format(
+      "{} sends no node password: /etc/rancher/node/password is empty or cannot be read "
+      "there (refused {}, {})",
+      who(facts), times(count), on_record(last));
+  cite(finding, last, "the request named the node but carried no password" + from_where(last));
+  if (success != nullptr) cite(finding, *success, "with a password it succeeded" + from_where(*success));
+  finding.alternatives = {maybe(Cause::kEndpoint, "a proxy in between that drops headers")};
+  return finding;
+}
+
+Found other_request_refused(const Facts& facts) {
+  if (facts.family != Family::request) return std::nullopt;
+  const Record& last = *facts.failures.back();
+  const std::string& reason = as<RequestRejected>(last)->reason;
+  Finding finding;
+  cite(finding, last,
+       "refused: " + (reason.empty() ? std::string("the record does not say why") : printable(reason, 60)));
+  if (reason == "node_name_mismatch") {
+    finding.cause = Cause::kNameDrift;
+    finding.confidence = Confidence::kLow;
+    finding.summary = fmt::format(
+        "a machine whose certificate names another node ({}) asks as {}: its name changed, or "
+        "its files were copied from that node",
+        printable(last.auth.principal, 80), who(facts));
+    finding.alternatives = {maybe(Cause::kCloned, "the node that the certificate names, alive elsewhere")};
+    return finding;
+  }
+  finding.summary = fmt::format("the request itself is refused ({}); no password was looked at",
+                                reason.empty() ? "reason not recorded" : printable(reason, 60));
+  finding.alternatives = {maybe(Cause::kEndpoint, "a proxy in between that changes requests"),
+                          maybe(Cause::kCredFile)};
+  return finding;
+}
+
+Found handshake_failed(const Facts& facts) {
+  if (facts.family != Family::handshake) return std::nullopt;
+  const Record& last = *facts.failures.back();
+  const Record* success = facts.last_success_before(last.seq);
+  std::int64_t count = 0;
+  for (const Record* record : facts.failures) count += record->count;
+  const std::string alert = printable(as<TlsFailed>(last)->alert, 80);
+  Finding finding;
+  cite(finding, last,
+       fmt::format("TLS handshake failed {}{}: {}", times(count), from_where(last),
+                   alert.empty() ? "alert not recorded" : alert));
+  if (success != nullptr) cite(finding, *success, "last success" + from_where(*success));
+  const Record* change = facts.ca_change(success != nullptr ? success->seq : 0, last.seq);
+  if (change != nullptr && success != nullptr) {
+    finding.cause = Cause::kCa;
+    finding.confidence = Confidence::kMedium;
+    finding.summary = fmt::format(
+        "the server's CA changed ({}), and from the address of {} come handshakes that fail "
+        "since",
+        on_record(*change), who(facts));
+    cite(finding, *change, "the server came up with another CA");
+    finding.alternatives = {maybe(Cause::kClock), maybe(Cause::kEndpoint)};
+    return finding;
+  }
+  finding.summary = fmt::format("no request of {} arrives; from its address come TLS handshakes that fail ({})",
+                                who(facts), alert.empty() ? "alert not recorded" : alert);
+  finding.alternatives = {maybe(Cause::kCa), maybe(Cause::kClock), maybe(Cause::kEndpoint)};
+  if (alert.find("expired") != std::string::npos || alert.find("not yet valid") != std::string::npos)
+    std::swap(finding.alternatives[0], finding.alternatives[1]);
+  return finding;
+}
+
+}  // namespace ledger::replay::rules

@@ -1,0 +1,250 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "replay/names.h"
+#include "replay/rules.h"
+#include "replay/thresholds.h"
+
+namespace ledger::replay::rules {
+
+// ---- nothing is refused ----------------------------------------------------------------------------------
+
+namespace {
+
+// The password that was accepted last, where nothing is refused; not known: there is none.
+Fingerprint accepted_now(const Facts& facts) {
+  if (facts.family != Family::none || facts.attempts.empty() || !facts.attempts.back().accepted) return {};
+  return facts.attempts.back().presented;
+}
+
+}  // namespace
+
+// Another name used the same password between two uses here: both machines live.
+Found password_of_two_names(const Facts& facts) {
+  const Fingerprint password = accepted_now(facts);
+  if (!password.known()) return std::nullopt;
+  const Record* first = nullptr;
+  const Record* last = nullptr;
+  Place here;
+  for (const Attempt& attempt : facts.attempts) {
+    if (!attempt.accepted || attempt.presented != password) continue;
+    if (first == nullptr) first = attempt.record;
+    last = attempt.record;
+    here.add(*attempt.record);
+  }
+  for (const Record* record : facts.elsewhere) {
+    if (record->node.empty() || !is_success_with(*record, password)) continue;
+    if (record->seq < first->seq || record->seq > last->seq) continue;
+    Place there;
+    there.add(*record);
+    const Where where = facts.compare(here, there);
+    if (where == Where::same) continue;  // one machine that changes its name back and forth
+    const std::string other = printable(record->node, 80);
+    Finding finding;
+    finding.cause = Cause::kCloned;
+    finding.confidence = where == Where::different ? Confidence::kHigh : Confidence::kMedium;
+    finding.summary = fmt::format(
+        "{} and {} are two machines with one password: one was copied from the other, or both "
+        "from one image",
+        who(facts), other);
+    cite(finding, *record, fmt::format("{} accepted for {}{}", named(facts, password), other, from_where(*record)));
+    cite(finding, *last, fmt::format("the same password accepted for {} after that", who(facts)));
+    finding.alternatives = {maybe(Cause::kNameDrift, "the other name silent since")};
+    return finding;
+  }
+  return std::nullopt;
+}
+
+// There and back again, quicker than a machine moves: A, B, A within the window, or time after time.
+Found password_of_two_places(const Facts& facts) {
+  const Fingerprint password = accepted_now(facts);
+  if (!password.known()) return std::nullopt;
+  std::vector<std::pair<Place, const Record*>> hops;
+  for (const Attempt& attempt : facts.attempts) {
+    if (!attempt.accepted || attempt.presented != password) continue;
+    Place place;
+    place.add(*attempt.record);
+    if (hops.empty() || facts.compare(hops.back().first, place) == Where::different)
+      hops.emplace_back(std::move(place), attempt.record);
+  }
+  bool quick = false;
+  for (std::size_t i = 2; i < hops.size(); ++i) {
+    const auto round = seconds_from(hops[i - 2].second->time, hops[i].second->time);
+    const Where where = facts.compare(hops[i - 2].first, hops[i].first);
+    quick = quick || ((where == Where::same || where == Where::same_source) && round && *round <= kRoundTrip_s);
+  }
+  if (!quick && hops.size() < 5) return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kCloned;
+  const bool claimed =
+      std::all_of(hops.begin(), hops.end(), [](const auto& hop) { return !hop.first.claimed.empty(); });
+  finding.confidence = claimed ? Confidence::kMedium : Confidence::kLow;
+  finding.summary = fmt::format(
+      "two machines share the name {} and its password: it is accepted by turns from {} and "
+      "from {}",
+      who(facts), hops[0].first.to_string(), hops[1].first.to_string());
+  for (const auto& [place, record] : {hops[hops.size() - 2], hops.back()})
+    cite(finding, *record, "accepted from " + place.to_string());
+  finding.alternatives = {
+      maybe(Cause::kNone, "one machine with several addresses, or that moves between networks")};
+  return finding;
+}
+
+// The server signs again and again what the agent never gets.
+Found reply_lost(const Facts& facts) {
+  if (facts.family != Family::none) return std::nullopt;
+  std::vector<const Record*> repeated;
+  for (const Step* step : facts.own) {
+    const auto* issued = as<CertificateIssued>(*step->record);
+    if (issued != nullptr && issued->purpose == "serving-kubelet") repeated.push_back(step->record);
+    if ((issued != nullptr && issued->purpose == "client-kubelet") || as<TunnelOpened>(*step->record) != nullptr)
+      repeated.clear();
+  }
+  if (repeated.size() < 3) return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kLostReply;
+  finding.confidence = Confidence::kMedium;
+  finding.summary = fmt::format(
+      "{} is admitted, but does not seem to get the replies: it asked {} times for its first "
+      "certificate and never for the second",
+      who(facts), repeated.size());
+  cite(finding, *repeated.front(), "serving certificate issued");
+  cite(finding, *repeated.back(), "issued once more, with nothing after it");
+  finding.alternatives = {maybe(Cause::kOverload), maybe(Cause::kEndpoint)};
+  return finding;
+}
+
+namespace {
+
+// A token or a request that was refused, and what came after it.
+void tell_past_of_requests(Finding& finding, const Facts& facts) {
+  const Record* last = facts.last_between<TokenRejected, RequestRejected>(0, UINT64_MAX);
+  if (last == nullptr) return;
+  for (const Attempt& attempt : facts.attempts) {
+    if (!attempt.accepted || attempt.seq() < last->seq) continue;
+    finding.summary += fmt::format("; it was refused until record {} ({}), resolved at record {}", last->seq,
+                                   name_of(last->kind()), attempt.seq());
+    cite(finding, *last, "refused last");
+    cite(finding, *attempt.record, "succeeded after that");
+    return;
+  }
+}
+
+// How the last refusal was settled, if there was one.
+void tell_past(Finding& finding, const Facts& facts) {
+  const Attempt* last = nullptr;
+  for (const Attempt& attempt : facts.attempts)
+    if (!attempt.accepted) last = &attempt;
+  if (last == nullptr) return tell_past_of_requests(finding, facts);
+  const Record* settled = nullptr;
+  for (const Step* step : facts.own) {
+    const Record& record = *step->record;
+    const bool settles = is_success(record) || as<BindingChanged>(record) != nullptr ||
+                         as<BindingReleased>(record) != nullptr || as<BindingImported>(record) != nullptr;
+    if (record.seq > last->seq() && settles && settled == nullptr) settled = &record;
+  }
+  if (settled == nullptr) return;
+  std::string how = "the name was bound anew";
+  if (is_success_with(*settled, last->presented)) {
+    how = named(facts, last->presented) + " was accepted";
+    const Record* release = release_before(facts, settled->seq);
+    const auto lag = release != nullptr && release->seq < last->seq() ? seconds_from(release->time, settled->time)
+                                                                      : std::nullopt;
+    if (lag)
+      how += fmt::format(" {} after the release of record {} (release lag)", duration_text(*lag), release->seq);
+  } else if (const Record* renamed = facts.known_elsewhere(last->presented);
+             is_success(*settled) && renamed != nullptr) {
+    how =
+        fmt::format("the refused machine registered as {} (record {})", printable(renamed->node, 80), renamed->seq);
+  } else if (is_success(*settled)) {
+    Place there, here;
+    there.add(*last->record), here.add(*settled);
+    how = facts.compare(there, here) == Where::different
+              ? "the holder went on, and the other machine stopped asking"
+              : "the bound password was presented again";
+  } else if (const auto* changed = as<BindingChanged>(*settled)) {
+    how = fmt::format("{} was bound by {}{}", named(facts, changed->to), printable(changed->by, 40),
+                      changed->actor.empty() ? "" : " (" + printable(changed->actor, 80) + ")");
+  } else if (const auto* released = as<BindingReleased>(*settled)) {
+    how = fmt::format("the name was released{}",
+                      released->actor.empty() ? "" : " by " + printable(released->actor, 80));
+  }
+  finding.summary +=
+      fmt::format("; it was refused until record {}, resolved at record {}: {}", last->seq(), settled->seq, how);
+  cite(finding, *last->record, "refused last");
+  cite(finding, *settled, how);
+}
+
+void warn_of_what_is_coming(Finding& finding, const Facts& facts) {
+  const std::vector<Use> run = changing_passwords(facts);
+  if (run.size() >= 2 && !run.back().survived_restart)
+    finding.warnings.push_back(
+        fmt::format("its last {} passwords followed each other and none came back: the next "
+                    "restart may be refused again (EPHEMERAL)",
+                    run.size()));
+  if (facts.attempts.empty() || !facts.attempts.back().accepted) return;
+  const Attempt& last = facts.attempts.back();
+  if (const Record* other = facts.known_elsewhere(last.presented))
+    finding.warnings.push_back(
+        fmt::format("its password is in use under the name {} as well (record {}): a renamed or a "
+                    "copied machine",
+                    printable(other->node, 80), other->seq));
+  const Record* release = release_before(facts, last.seq());
+  if (release != nullptr && facts.known_good_before(last.presented, release->seq) != nullptr &&
+      facts.last_between<BindingChanged>(release->seq, last.seq()) == nullptr)
+    finding.warnings.push_back(
+        fmt::format("the name was released at record {} and the same password took it back at "
+                    "record {}: if that machine was meant to go, it is still running (ZOMBIE)",
+                    release->seq, last.seq()));
+}
+
+}  // namespace
+
+Found nothing_wrong(const Facts& facts) {
+  if (facts.family != Family::none) return std::nullopt;
+  const NodeState& state = facts.timeline.state;
+  const bool ever_bound = state.is_bound() || state.released || state.held;
+  const bool admitted = !facts.attempts.empty() || !facts.tunnels.empty() ||
+                        facts.last_between<CertificateIssued>(0, UINT64_MAX) != nullptr;
+  if (!ever_bound && !admitted) return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kNone;
+  finding.confidence = Confidence::kHigh;
+  const Step& last = *facts.own.back();
+  if (!facts.attempts.empty() && facts.attempts.back().accepted && state.is_bound()) {
+    const Attempt& success = facts.attempts.back();
+    finding.summary = fmt::format("nothing is wrong: {} is registered and its last attempt succeeded ({})",
+                                  who(facts), on_record(*success.record));
+    cite(finding, *success.record, named(facts, success.presented) + " accepted" + from_where(*success.record));
+  } else if (state.held) {
+    finding.confidence = Confidence::kMedium;
+    finding.summary =
+        fmt::format("nothing is refused: an operator holds the name {}, and nobody has asked since", who(facts));
+    cite(finding, *last.record, "last record of this name");
+  } else if (state.released) {
+    finding.confidence = Confidence::kMedium;
+    finding.summary =
+        fmt::format("nothing is refused: the name {} is free, the next password presented is bound", who(facts));
+    cite(finding, *last.record, "last record of this name");
+  } else {
+    finding.confidence = Confidence::kMedium;
+    finding.summary = fmt::format("nothing is refused: {} is bound, and nobody has asked since", who(facts));
+    cite(finding, *last.record, "last record of this name");
+  }
+  tell_past(finding, facts);
+  warn_of_what_is_coming(finding, facts);
+  return finding;
+}
+
+Found nothing_decides(const Facts& facts) {
+  Finding finding;
+  finding.summary = fmt::format("{} is mentioned, but there is no attempt of it to judge", who(facts));
+  if (!facts.own.empty()) cite(finding, *facts.own.back()->record, "last record of this name");
+  finding.alternatives = {maybe(Cause::kEndpoint), maybe(Cause::kToken), maybe(Cause::kCa), maybe(Cause::kClock)};
+  return finding;
+}
+
+}  // namespace ledger::replay::rules

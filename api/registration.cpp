@@ -197,8 +197,10 @@ void Registration::refuse(std::shared_ptr<Attempt> attempt, Ruling ruling) {
     proposal.records.push_back(attempt->record(PasswordRejected{.fingerprint = attempt->evidence.presented,
                                                                 .bound = attempt->evidence.node.bound,
                                                                 .status = problem.status}));
+    // A refusal too must follow from the state it stands behind, or replay would judge it otherwise.
+    proposal.expect = Proposal::Expect{attempt->headers.name.str(), attempt->evidence.node.version};
   }
-  record_then(attempt->reply, std::move(proposal), to_response(problem));
+  propose(std::move(attempt), std::move(proposal), to_response(problem));
 }
 
 // The certificate is signed before the record is written and leaves after it: one sync instead of two, and a
@@ -219,11 +221,19 @@ void Registration::admit(std::shared_ptr<Attempt> attempt, Ruling ruling) {
   proposal.records.push_back(attempt->record(event_of(*certificate, attempt->purpose)));
   proposal.expect = Proposal::Expect{name.str(), attempt->evidence.node.version};
 
-  auto response = std::make_shared<Response>(certificate_response(*certificate));
+  propose(std::move(attempt), std::move(proposal), certificate_response(*certificate));
+}
+
+// Replies once the records are durable; a view that is stale by then is decided anew.
+void Registration::propose(std::shared_ptr<Attempt> attempt, Proposal proposal, Response ready) {
+  auto response = std::make_shared<Response>(std::move(ready));
   ledger_.append(std::move(proposal), [this, attempt, response](const Result<Committed>& outcome) {
-    if (!outcome && outcome.error().code == Errc::conflict && ++attempt->tries < kMaxAttempts)
-      return register_node(attempt);
-    if (!outcome) *response = to_response(problem_of(outcome.error()));
+    const bool stale = !outcome && outcome.error().code == Errc::conflict;
+    if (stale && ++attempt->tries < kMaxAttempts) return register_node(attempt);
+    if (stale)
+      *response = to_response(problem_of(Error{Errc::overloaded, "this name is changing too fast; try again"}));
+    else if (!outcome)
+      *response = to_response(problem_of(outcome.error()));
     add_seq(*response, outcome);
     attempt->reply(std::move(*response));
   });

@@ -40,6 +40,7 @@ class Registration {
   void register_node(std::shared_ptr<Attempt> attempt);
   void refuse(std::shared_ptr<Attempt> attempt, Ruling ruling);
   void admit(std::shared_ptr<Attempt> attempt, Ruling ruling);
+  void propose(std::shared_ptr<Attempt> attempt, Proposal proposal, Response ready);
   void refuse_token(const RequestPtr& request, const Reply& reply, const Caller& caller, const std::string& node);
   // Appends; replies with `success` once durable, with 503 or 429 when that cannot be.
   void record_then(Reply reply, Proposal proposal, Response success);

@@ -223,3 +223,5 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (response.tunnel != nullptr) play_tunnel(*request, *response.tunnel);
   return 0;
 }
+
+}  // namespace ledger

@@ -50,7 +50,6 @@ namespace {
 std::string agent_sentence(const Facts& facts) {
   switch (facts.family) {
     case Family::password:
-      if (facts.refusals.success_followed && facts.refusals.attempts.empty()) return "";
       return "Node password rejected, duplicate hostname or contents of '/etc/rancher/node/password' may not match "
              "server node-passwd entry, try enabling a unique node name with the --with-node-id flag";
     case Family::token: return "token is not valid: ... 401 Unauthorized, or: not authorized";

@@ -48,8 +48,9 @@ std::vector<Record> records_in(const std::filesystem::path& data_dir) {
 class StartErrors : public testing::Test {
  protected:
   // What `ledger serve` says when it does not start: one line, status 1.
-  std::string refusal(const std::string& options, const std::string& prefix = "") {
-    const auto run = run_command(prefix + "timeout 60 " + LEDGER_BINARY + " serve --log-level error --min-free-bytes 0 " + options);
+  std::string refusal(const std::string& options, const std::string& prefix = "",
+                      const std::string& program = LEDGER_BINARY) {
+    const auto run = run_command(prefix + "timeout 60 " + program + " serve --log-level error --min-free-bytes 0 " + options);
     EXPECT_EQ(run.status, 1) << options << "\n" << run.output;
     EXPECT_THAT(run.output, StartsWith("ledger: ")) << options;
     EXPECT_EQ(std::count(run.output.begin(), run.output.end(), '\n'), 1) << run.output;
@@ -81,9 +82,13 @@ TEST_F(StartErrors, TheDirectoryCannotBeUsed) {
   // Reachable, not writable.
   std::filesystem::permissions(dir_.path(), std::filesystem::perms(0755));
   std::filesystem::create_directory(dir_ / "roots");
+  // The program where nobody can reach it: the checkout may lie in a directory that is root's alone.
+  const std::filesystem::path program = dir_ / "ledger";
+  std::filesystem::copy_file(LEDGER_BINARY, program);
+  std::filesystem::permissions(program, std::filesystem::perms(0755));
   const std::string nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups ";
   for (const char* name : {"/roots", "/roots/data"}) {
-    EXPECT_THAT(refusal("--data-dir " + dir_.path().string() + name, nobody),
+    EXPECT_THAT(refusal("--data-dir " + dir_.path().string() + name, nobody, program.string()),
                 AllOf(HasSubstr("cannot use the data directory"), HasSubstr("Permission denied"), HasSubstr("--data-dir")));
   }
 }

@@ -38,6 +38,7 @@ constexpr std::array kKinds = {
     Named{Kind::checkpoint_signed, "checkpoint_signed"},
     Named{Kind::export_created, "export_created"},
     Named{Kind::archive_sealed, "archive_sealed"},
+    Named{Kind::import_finished, "import_finished"},
 };
 static_assert(kKinds.size() == std::variant_size_v<Event>, "every kind has a name and a struct");
 
@@ -76,7 +77,7 @@ std::vector<std::string_view> fingerprints_of(const Record& record) {
   std::vector<std::string_view> found;
   std::visit(
       [&](const auto& event) {
-        std::decay_t<decltype(event)>::fields(event, [&](const char*, const auto& value) {
+        each_field(event, [&](const char*, const auto& value) {
           if constexpr (std::is_same_v<std::decay_t<decltype(value)>, Fingerprint>)
             if (value.known()) found.push_back(value.text);
         });

@@ -4,15 +4,17 @@
 // compiler, and both change in one commit. Kinds and fields are never renamed and tag numbers never change or
 // come back: stored records are read for ever.
 //
-// Each struct lists its own fields once (`fields`); the binary codec and the JSON form are both made from that
-// list, so they cannot disagree. New fields go to the end of a list and need a new format version
-// (event_codec.h). "Not known" is the empty string, 0, nullopt or an empty list: absent, never "false".
+// Each struct lists its own fields once: `fields`, as in format version 1, and `added_fields`, those that came with
+// version 2 (event_codec.h). The binary codec and the JSON form are both made from these lists, so they cannot
+// disagree. No released list changes; what comes next is a further list with a further version. "Not known" is the
+// empty string, 0, nullopt or an empty list: absent, never "false".
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <variant>
 #include <vector>
 
@@ -53,7 +55,16 @@ enum class Kind : std::uint16_t {
   checkpoint_signed = 50,
   export_created = 51,
   archive_sealed = 52,
+  import_finished = 53,
 };
+
+// Calls f(name, value) for every field of a struct of this header, in the order of the lists.
+template <class T>
+void each_field(T& self, auto&& f) {
+  using Struct = std::remove_const_t<T>;
+  Struct::fields(self, f);
+  if constexpr (requires { Struct::added_fields(self, f); }) Struct::added_fields(self, f);
+}
 
 // ---- the server ------------------------------------------------------------------------------------------
 
@@ -100,18 +111,29 @@ struct TokenChanged {
   std::string token_class;  // JSON name `class`: agent, server, bootstrap, operator
   std::optional<Time> expires;
   std::string actor;
+  Fingerprint fingerprint{};       // of the secret, where the log is what it is checked against
+  std::string role{};              // of an operator: read, operate
+  std::string description{};       // why it exists, for people
+  std::string replaces{};          // token_rotated: id of the one that is superseded; empty: all of its class
+  std::optional<Time> grace_ends{};  // token_rotated: until then the one it replaces is still accepted
   static void fields(auto& self, auto&& f) {
     f("token", self.token), f("class", self.token_class), f("expires", self.expires), f("actor", self.actor);
   }
+  static void added_fields(auto& self, auto&& f) {
+    f("fingerprint", self.fingerprint), f("role", self.role), f("description", self.description);
+    f("replaces", self.replaces), f("grace_ends", self.grace_ends);
+  }
 };
 using TokenCreated = TokenChanged<Kind::token_created>;
-using TokenRotated = TokenChanged<Kind::token_rotated>;  // `token` is the new one; its class' old one is superseded
+using TokenRotated = TokenChanged<Kind::token_rotated>;  // `token` is the new one
 using TokenRevoked = TokenChanged<Kind::token_revoked>;
 using TokenExpired = TokenChanged<Kind::token_expired>;
 
 struct TokenAccepted {  // who and with what is in Record::auth
   static constexpr Kind kKind = Kind::token_accepted;
+  std::string reason{};  // superseded: a replaced secret in its grace period; else empty
   static void fields(auto&, auto&&) {}
+  static void added_fields(auto& self, auto&& f) { f("reason", self.reason); }
 };
 
 struct TokenRejected {
@@ -129,7 +151,12 @@ struct TokenRejected {
 struct PasswordStored {  // first use: the name is now bound to this password
   static constexpr Kind kKind = Kind::password_stored;
   Fingerprint fingerprint;
+  std::string weakness{};       // low_entropy: a password that could be guessed; never a reason to refuse
+  std::string also_bound_to{};  // another name that uses the same password (one of them)
   static void fields(auto& self, auto&& f) { f("fingerprint", self.fingerprint); }
+  static void added_fields(auto& self, auto&& f) {
+    f("weakness", self.weakness), f("also_bound_to", self.also_bound_to);
+  }
 };
 
 struct PasswordVerified {
@@ -186,7 +213,9 @@ struct BindingImported {
   static constexpr Kind kKind = Kind::binding_imported;
   Fingerprint fingerprint;  // not known for a scrypt hash of k3s
   std::string origin;       // node-passwd, secret, log
+  std::string file{};       // SHA-256 of the file it came from
   static void fields(auto& self, auto&& f) { f("fingerprint", self.fingerprint), f("origin", self.origin); }
+  static void added_fields(auto& self, auto&& f) { f("file", self.file); }
 };
 
 // ---- certificates ----------------------------------------------------------------------------------------
@@ -226,7 +255,10 @@ template <Kind K>
 struct NodeObjectChanged {
   static constexpr Kind kKind = K;
   std::string actor;
+  std::string uid{};   // metadata.uid of the Node
+  std::string file{};  // SHA-256 of the file it came from, where it was imported
   static void fields(auto& self, auto&& f) { f("actor", self.actor); }
+  static void added_fields(auto& self, auto&& f) { f("uid", self.uid), f("file", self.file); }
 };
 using NodeObjectCreated = NodeObjectChanged<Kind::node_object_created>;
 using NodeObjectDeleted = NodeObjectChanged<Kind::node_object_deleted>;
@@ -265,12 +297,25 @@ struct ArchiveSealed {
   static void fields(auto& self, auto&& f) { f("from", self.from), f("to", self.to), f("sha256", self.sha256); }
 };
 
+// One file of another server's memory was read to its end; what it proved stands in records before this one.
+struct ImportFinished {
+  static constexpr Kind kKind = Kind::import_finished;
+  std::string actor;
+  std::string origin;                      // node-passwd, secrets, nodes, log
+  std::string file;                        // SHA-256
+  std::int64_t used = 0, left_out = 0;     // entries that became records or were known already; that could not be used
+  static void fields(auto& self, auto&& f) {
+    f("actor", self.actor), f("origin", self.origin), f("file", self.file), f("used", self.used);
+    f("left_out", self.left_out);
+  }
+};
+
 // The order of this list means nothing: what is stored is Kind's number.
 using Event = std::variant<TokenAccepted, ServerStarted, ServerStopped, EpochStarted, ClockStepped, TokenCreated,
                            TokenRotated, TokenRevoked, TokenExpired, TokenRejected, PasswordStored, PasswordVerified,
                            PasswordRejected, RequestRejected, BindingReleased, BindingChanged, BindingHeld,
                            BindingImported, CertificateIssued, TunnelOpened, TunnelClosed, NodeObjectCreated,
-                           NodeObjectDeleted, TlsFailed, CheckpointSigned, ExportCreated, ArchiveSealed>;
+                           NodeObjectDeleted, TlsFailed, CheckpointSigned, ExportCreated, ArchiveSealed, ImportFinished>;
 
 // Who asked, and how they proved it.
 struct Auth {
@@ -302,6 +347,7 @@ struct Record {
   std::int64_t count = 1;  // stands for this many identical outcomes...
   std::optional<Time> first_time;  // ...from here to `time`
   std::string note;
+  std::string via;  // the trusted proxy that conveyed `source`, "10.0.0.1:50022"; empty: none did
 
   Kind kind() const;
 
@@ -311,6 +357,7 @@ struct Record {
     f("claimed", self.claimed), f("generation", self.generation), f("count", self.count);
     f("first_time", self.first_time), f("note", self.note);
   }
+  static void added_fields(auto& self, auto&& f) { f("via", self.via); }
 };
 
 // "password_rejected" and back.

@@ -17,6 +17,26 @@ constexpr std::uint32_t kMaxListItems = 1024;
 
 // ---- writing ---------------------------------------------------------------------------------------------
 
+constexpr std::uint8_t kFirstVersion = 1;
+constexpr std::uint8_t kNodeStateVersion = 1;
+
+// Calls f for each struct of the record that has a list of its own, in stored order.
+template <class AnyRecord, class F>
+void each_part(AnyRecord& record, F&& f) {
+  f(record);
+  std::visit(f, record.event);
+}
+
+// Only what fits no older version is written in a newer one.
+std::uint8_t version_for(const Record& record) {
+  bool plain = true;
+  each_part(record, [&](const auto& part) {
+    if constexpr (requires { part.added_fields(part, [](const char*, const auto&) {}); })
+      part.added_fields(part, [&]<class T>(const char*, const T& value) { plain = plain && value == T{}; });
+  });
+  return plain ? kFirstVersion : kRecordFormatVersion;
+}
+
 class AppendBuffer : public std::streambuf {
  public:
   explicit AppendBuffer(std::string& out) : out_(out) {}
@@ -169,7 +189,8 @@ std::string encode(const Record& record) {
   std::string out;
   out.reserve(384);
   const auto tag = static_cast<std::uint16_t>(record.kind());
-  out.push_back(static_cast<char>(kRecordFormatVersion));
+  const std::uint8_t version = version_for(record);
+  out.push_back(static_cast<char>(version));
   out.push_back(static_cast<char>(tag & 0xFF));
   out.push_back(static_cast<char>(tag >> 8));
   AppendBuffer buffer(out);
@@ -177,16 +198,20 @@ std::string encode(const Record& record) {
   BinaryWriter writer(stream);
   writer("seq", record.seq);
   writer("time", record.time);
-  Record::fields(record, writer);
-  std::visit([&](const auto& event) { std::decay_t<decltype(event)>::fields(event, writer); }, record.event);
+  each_part(record, [&](const auto& part) { part.fields(part, writer); });
+  if (version > kFirstVersion)
+    each_part(record, [&](const auto& part) {
+      if constexpr (requires { part.added_fields(part, writer); }) part.added_fields(part, writer);
+    });
   return out;
 }
 
 Result<Record> decode_record(std::string_view bytes) {
   if (bytes.size() < 3) return corrupt("shorter than the head of a record");
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
-  if (byte(0) != kRecordFormatVersion)
-    return corrupt("record format version " + std::to_string(byte(0)) + ", this program reads version " +
+  const std::uint8_t version = byte(0);
+  if (version < kFirstVersion || version > kRecordFormatVersion)
+    return corrupt("record format version " + std::to_string(version) + ", this program reads versions up to " +
                    std::to_string(kRecordFormatVersion));
   const auto tag = static_cast<std::uint16_t>(byte(1) | (byte(2) << 8));
   std::optional<Event> event = make_event(tag);
@@ -196,15 +221,19 @@ Result<Record> decode_record(std::string_view bytes) {
   const Result<void> read = read_all(bytes.substr(3), [&](BinaryReader& reader) {
     reader("seq", record.seq);
     reader("time", record.time);
-    Record::fields(record, reader);
-    std::visit([&](auto& inner) { std::decay_t<decltype(inner)>::fields(inner, reader); }, record.event);
+    each_part(record, [&](auto& part) { part.fields(part, reader); });
+    if (version > kFirstVersion)
+      each_part(record, [&](auto& part) {
+        if constexpr (requires { part.added_fields(part, reader); }) part.added_fields(part, reader);
+      });
   });
   if (!read) return read.error();
+  if (version != version_for(record)) return corrupt("a newer format version than the record needs");
   return record;
 }
 
 std::string encode(const NodeState& state) {
-  std::string out(1, static_cast<char>(kRecordFormatVersion));
+  std::string out(1, static_cast<char>(kNodeStateVersion));
   AppendBuffer buffer(out);
   std::ostream stream(&buffer);
   BinaryWriter writer(stream);
@@ -213,7 +242,7 @@ std::string encode(const NodeState& state) {
 }
 
 Result<NodeState> decode_node_state(std::string_view bytes) {
-  if (bytes.empty() || bytes[0] != static_cast<char>(kRecordFormatVersion))
+  if (bytes.empty() || bytes[0] != static_cast<char>(kNodeStateVersion))
     return corrupt("a node state of an unknown format version");
   NodeState state;
   const Result<void> read =

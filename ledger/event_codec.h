@@ -1,6 +1,7 @@
 // Stored bytes <-> records and node states. The only place that knows the binary format (docs/EVENTS.md,
-// "Stored form"): one byte format version, two bytes tag (little-endian Kind), then the fields in the order of
-// their `fields` list as little-endian cereal portable binary (its byte-order mark, 1, first). A record has one
+// "Stored form"): one byte format version, two bytes tag (little-endian Kind), then as little-endian cereal
+// portable binary (its byte-order mark, 1, first) the record's and the event's `fields`, and in version 2 also the
+// record's and the event's `added_fields`. A record is written in the oldest version that can hold it, so it has one
 // form: bytes that decode encode to themselves. A variant's index is never stored. Any thread.
 //
 // Old versions decode for ever (tests/golden). To change the format: add a version, keep the old reader.
@@ -14,7 +15,7 @@
 
 namespace ledger {
 
-inline constexpr std::uint8_t kRecordFormatVersion = 1;
+inline constexpr std::uint8_t kRecordFormatVersion = 2;  // the newest
 
 std::string encode(const Record& record);
 // Errc::corrupt for bytes that are not exactly one record of a known version and kind. Every length is

@@ -155,9 +155,8 @@ json::object to_json(const Record& record) {
   out["seq"] = record.seq;
   if (record.time.known()) out["time"] = record.time.to_string();
   out["kind"] = name_of(record.kind());
-  Record::fields(record, JsonWriter(out));
-  std::visit([&](const auto& event) { std::decay_t<decltype(event)>::fields(event, JsonWriter(out)); },
-             record.event);
+  each_field(record, JsonWriter(out));
+  std::visit([&](const auto& event) { each_field(event, JsonWriter(out)); }, record.event);
   return out;
 }
 
@@ -195,8 +194,8 @@ Result<Record> record_from_json(const json::object& object) {
   std::optional<Time> time;
   reader("time", time);
   record.time = time.value_or(Time{});
-  Record::fields(record, reader);
-  std::visit([&](auto& event) { std::decay_t<decltype(event)>::fields(event, reader); }, record.event);
+  each_field(record, reader);
+  std::visit([&](auto& event) { each_field(event, reader); }, record.event);
   if (!problem.empty()) return invalid(problem);
   if (record.count < 1) return invalid("field 'count' is not positive");
   record.node = to_lower(record.node);

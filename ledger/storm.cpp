@@ -25,11 +25,13 @@ void normalise(Record& record) {
   record.time = {};
   record.request_id.clear();
   record.source = host_of(record.source);
+  record.via = host_of(record.via);
 }
 
 // Leaves nothing that the caller can choose freely, or a flood would get past the limit by varying it.
 void make_anonymous(Record& record) {
   record.source.clear();
+  record.via.clear();
   record.endpoint.clear();
   record.auth = {.method = record.auth.method, .principal = {}, .token = {}, .serial = {}};
   record.node.clear();

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "tests/support/http_script.h"
+#include "tests/support/paths.h"
 #include "tests/support/running_server.h"
 #include "tests/support/verify_log.h"
 
@@ -22,7 +23,7 @@ using testing::Not;
 TEST(HttpScript, Operators) {
   RunningServer server;
   test::HttpScript script(server);
-  EXPECT_GT(script.run(std::filesystem::path(LEDGER_SOURCE_DIR) / "tests" / "api" / "operators.http.txt"), 45);
+  EXPECT_GT(script.run(std::filesystem::path(test::source_dir()) / "tests" / "api" / "operators.http.txt"), 45);
   EXPECT_TRUE(server.stop());
   EXPECT_EQ(test::broken_promises(*server.log()), std::vector<std::string>());
 }
@@ -158,7 +159,7 @@ class CommandLine : public Operators, public testing::WithParamInterface<bool> {
     if (!GetParam()) server_.start();
   }
   test::CommandResult ledger(const std::string& words) {
-    return test::run_command(std::string(LEDGER_BINARY) + " node " + words + " --data-dir " + server_.data_dir().string());
+    return test::run_command(test::ledger_binary() + " node " + words + " --data-dir " + server_.data_dir().string());
   }
 };
 INSTANTIATE_TEST_SUITE_P(Server, CommandLine, testing::Values(true, false),
@@ -204,7 +205,7 @@ TEST_P(CommandLine, MistakesAreOneLineAndStatusOne) {
   settle();
   for (const char* words : {"release web_1 --reason x", "accept web-1 --fingerprint ab --reason x",
                             "release web-1 --reason ' '", "release web-1 --reason x --data-dir /nonexistent"}) {
-    const auto mistake = test::run_command(std::string(LEDGER_BINARY) + " node " + words +
+    const auto mistake = test::run_command(test::ledger_binary() + " node " + words +
                                            (std::string_view(words).find("--data-dir") == std::string_view::npos
                                                 ? " --data-dir " + server_.data_dir().string()
                                                 : ""));
@@ -220,7 +221,7 @@ TEST(CommandLineLog, StaysCleanAfterwards) {
   RunningServer server;
   ASSERT_EQ(server.join("web-1", "old").status, 200);
   ASSERT_TRUE(server.stop());
-  const auto released = test::run_command(std::string(LEDGER_BINARY) + " node release web-1 --reason x --data-dir " +
+  const auto released = test::run_command(test::ledger_binary() + " node release web-1 --reason x --data-dir " +
                                           server.data_dir().string());
   ASSERT_EQ(released.status, 0) << released.output;
   server.start();

@@ -16,6 +16,7 @@
 #include "api/service.h"
 #include "api/websocket_client.h"
 #include "tests/support/fault_fs.h"
+#include "tests/support/paths.h"
 #include "tests/support/raw_link.h"
 #include "tests/support/running_server.h"
 #include "tests/support/server_process.h"
@@ -49,7 +50,7 @@ class StartErrors : public testing::Test {
  protected:
   // What `ledger serve` says when it does not start: one line, status 1.
   std::string refusal(const std::string& options, const std::string& prefix = "",
-                      const std::string& program = LEDGER_BINARY) {
+                      const std::string& program = test::ledger_binary()) {
     const auto run = run_command(prefix + "timeout 60 " + program + " serve --log-level error --min-free-bytes 0 " + options);
     EXPECT_EQ(run.status, 1) << options << "\n" << run.output;
     EXPECT_THAT(run.output, StartsWith("ledger: ")) << options;
@@ -84,7 +85,7 @@ TEST_F(StartErrors, TheDirectoryCannotBeUsed) {
   std::filesystem::create_directory(dir_ / "roots");
   // The program where nobody can reach it: the checkout may lie in a directory that is root's alone.
   const std::filesystem::path program = dir_ / "ledger";
-  std::filesystem::copy_file(LEDGER_BINARY, program);
+  std::filesystem::copy_file(test::ledger_binary(), program);
   std::filesystem::permissions(program, std::filesystem::perms(0755));
   const std::string nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups ";
   for (const char* name : {"/roots", "/roots/data"}) {
@@ -112,8 +113,8 @@ TEST_F(StartErrors, BadOptionsAreNamed) {
                                      (std::string_view(option).starts_with("--listen") ? "" : " --listen 127.0.0.1"));
     EXPECT_THAT(said, HasSubstr(wanted));
   }
-  EXPECT_EQ(run_command(std::string(LEDGER_BINARY) + " serve --https-port 65536 --data-dir " + (dir_ / "data").string()).status, 2);
-  EXPECT_EQ(run_command(std::string(LEDGER_BINARY) + " serve --frobnicate").status, 2);
+  EXPECT_EQ(run_command(test::ledger_binary() + " serve --https-port 65536 --data-dir " + (dir_ / "data").string()).status, 2);
+  EXPECT_EQ(run_command(test::ledger_binary() + " serve --frobnicate").status, 2);
   // None of them has left anything that stands in the way of a good start.
   ServerProcess server(dir_ / "data", {"--min-free-bytes", "0"});
   EXPECT_TRUE(server.start()) << server.errors();
@@ -280,7 +281,7 @@ void expect_nothing_missing(const ServerProcess& server, int joined) {
 TEST(Storage, AFailedWriteEndsTheProcess) {
   test::TempDir dir;
   const std::filesystem::path wrapper = dir / "limited";
-  put_file(wrapper, "#!/bin/bash\ntrap '' XFSZ\nulimit -f 600\nexec " + std::string(LEDGER_BINARY) + " \"$@\"\n");
+  put_file(wrapper, "#!/bin/bash\ntrap '' XFSZ\nulimit -f 600\nexec " + test::ledger_binary() + " \"$@\"\n");
   std::filesystem::permissions(wrapper, std::filesystem::perms(0755));
   int joined = 0;
   {

@@ -8,6 +8,7 @@
 #include <boost/json.hpp>
 
 #include "tests/support/http_script.h"
+#include "tests/support/paths.h"
 #include "tests/support/raw_link.h"
 #include "tests/support/running_server.h"
 
@@ -22,7 +23,7 @@ using testing::Not;
 using testing::StartsWith;
 
 std::filesystem::path script(const char* name) {
-  return std::filesystem::path(LEDGER_SOURCE_DIR) / "tests" / "api" / name;
+  return std::filesystem::path(test::source_dir()) / "tests" / "api" / name;
 }
 
 TEST(HttpScript, Surface) {

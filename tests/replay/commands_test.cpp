@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/replay/replay_support.h"
+#include "tests/support/paths.h"
 #include "tests/support/run_command.h"
 #include "tests/support/temp_dir.h"
 
@@ -31,7 +32,7 @@ class CommandsTest : public ::testing::Test {
   }
 
   static std::string scenario_file(const std::string& name) {
-    return std::string(LEDGER_SOURCE_DIR) + "/tests/scenarios/" + name + ".jsonl";
+    return ledger::test::source_dir() + "/tests/scenarios/" + name + ".jsonl";
   }
   static History scenario(const std::string& name, const std::string& node) {
     const Result<History> history = history_from_jsonl(scenario_file(name), node);
@@ -42,7 +43,7 @@ class CommandsTest : public ::testing::Test {
   CommandResult ledger(std::string arguments) const {
     for (std::size_t at; (at = arguments.find("DATA")) != std::string::npos;)
       arguments.replace(at, 4, dir_.path().string());
-    return run_command(std::string(LEDGER_BINARY) + " " + arguments);
+    return run_command(ledger::test::ledger_binary() + " " + arguments);
   }
 
   ledger::test::TempDir dir_;
@@ -55,7 +56,7 @@ TEST_F(CommandsTest, ReplayGivesOneAnswerFromLogFileAndPipe) {
   const CommandResult of_file =
       ledger("replay --node rpi-07 --format json --input " + scenario_file("rebuilt-reimaged"));
   EXPECT_EQ(of_file.output, of_log.output);
-  const CommandResult of_pipe = ledger("export --data-dir DATA --node rpi-07 | " + std::string(LEDGER_BINARY) +
+  const CommandResult of_pipe = ledger("export --data-dir DATA --node rpi-07 | " + ledger::test::ledger_binary() +
                                        " replay --node rpi-07 --format json --input -");
   EXPECT_EQ(of_pipe.output, of_log.output);
 }

@@ -61,7 +61,7 @@ RC_GTEST_PROP(ExplainProperty, UnrelatedRecordsChangeNothing, ()) {
     stranger.source = "192.0.2.7:1";
     std::visit(
         [](auto& event) {
-          std::decay_t<decltype(event)>::fields(event, [](const char*, auto& value) {
+          each_field(event, [](const char*, auto& value) {
             if constexpr (std::is_same_v<std::decay_t<decltype(value)>, Fingerprint>) value.text = "5555";
           });
         },

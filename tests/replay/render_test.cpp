@@ -7,6 +7,7 @@
 
 #include "replay/causes.h"
 #include "tests/replay/replay_support.h"
+#include "tests/support/paths.h"
 
 namespace ledger::replay {
 namespace {
@@ -16,7 +17,7 @@ using ::testing::Not;
 
 History scenario(const std::string& name, const std::string& node) {
   const Result<History> history =
-      history_from_jsonl(std::string(LEDGER_SOURCE_DIR) + "/tests/scenarios/" + name + ".jsonl", node);
+      history_from_jsonl(ledger::test::source_dir() + "/tests/scenarios/" + name + ".jsonl", node);
   if (!history) fatal(history.error().message);
   return *history;
 }
@@ -120,7 +121,7 @@ RC_GTEST_PROP(RenderProperty, TextIsSafeForATerminal, ()) {
     record.claimed.push_back(*rc::gen::arbitrary<std::string>());
     std::visit(
         [](auto& event) {
-          std::decay_t<decltype(event)>::fields(event, [](const char*, auto& value) {
+          each_field(event, [](const char*, auto& value) {
             if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>)
               value += *rc::gen::arbitrary<std::string>();
             if constexpr (std::is_same_v<std::decay_t<decltype(value)>, Fingerprint>)

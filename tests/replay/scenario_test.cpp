@@ -17,6 +17,7 @@
 #include "ledger/event_json.h"
 #include "replay/explain.h"
 #include "replay/render.h"
+#include "tests/support/paths.h"
 
 namespace ledger::replay {
 namespace {
@@ -50,7 +51,7 @@ std::ostream& operator<<(std::ostream& out, const Scenario& scenario) { return o
 
 std::vector<Scenario> all_scenarios() {
   std::vector<Scenario> found;
-  for (const auto& entry : fs::directory_iterator(fs::path(LEDGER_SOURCE_DIR) / "tests" / "scenarios"))
+  for (const auto& entry : fs::directory_iterator(fs::path(ledger::test::source_dir()) / "tests" / "scenarios"))
     if (entry.path().extension() == ".jsonl") found.push_back({entry.path(), entry.path().stem().string()});
   std::sort(found.begin(), found.end(), [](const Scenario& a, const Scenario& b) { return a.name < b.name; });
   return found;

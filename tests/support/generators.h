@@ -100,8 +100,8 @@ inline rc::Gen<Record> record_of_kind(Kind kind, bool written) {
       record.seq = *rc::gen::arbitrary<Seq>();
     }
     fill("time", record.time);
-    Record::fields(record, fill);
-    std::visit([&](auto& event) { std::decay_t<decltype(event)>::fields(event, fill); }, record.event);
+    each_field(record, fill);
+    std::visit([&](auto& event) { each_field(event, fill); }, record.event);
     return record;
   });
 }

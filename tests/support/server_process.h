@@ -13,6 +13,7 @@
 
 #include "api/https_client.h"
 #include "ledger/credentials.h"
+#include "tests/support/paths.h"
 #include "tests/support/run_command.h"
 
 namespace ledger::test {
@@ -21,7 +22,7 @@ class ServerProcess {
  public:
   // `binary`: the program, or a script that becomes it.
   explicit ServerProcess(std::filesystem::path data_dir, std::vector<std::string> options = {},
-                         std::string binary = LEDGER_BINARY)
+                         std::string binary = test::ledger_binary())
       : data_dir_(std::move(data_dir)), options_(std::move(options)), binary_(std::move(binary)) {}
   ServerProcess(const ServerProcess&) = delete;
   ServerProcess& operator=(const ServerProcess&) = delete;

@@ -233,16 +233,20 @@ void append_unhex(std::string_view hex, std::string* out) {
     *out += static_cast<char>(value(hex[i]) * 16 + value(hex[i + 1]));
 }
 
-Secret random_secret(std::size_t bytes) {
-  WipedString raw, hex(2 * bytes);
-  raw.text.resize(bytes);
-  if (RAND_bytes(reinterpret_cast<unsigned char*>(raw.text.data()), static_cast<int>(bytes)) != 1)
+void fill_random(std::string* bytes) {
+  if (RAND_bytes(reinterpret_cast<unsigned char*>(bytes->data()), static_cast<int>(bytes->size())) != 1)
     fatal("the random generator failed");
-  append_hex(raw.text, &hex.text);
-  return Secret(hex.text);
 }
 
 }  // namespace
+
+Secret random_secret(std::size_t bytes) {
+  WipedString raw, hex(2 * bytes);
+  raw.text.resize(bytes);
+  fill_random(&raw.text);
+  append_hex(raw.text, &hex.text);
+  return Secret(hex.text);
+}
 
 std::string to_hex(std::string_view bytes) {
   std::string out;
@@ -251,6 +255,10 @@ std::string to_hex(std::string_view bytes) {
 }
 
 std::string random_hex(std::size_t bytes) { return std::string(random_secret(bytes).reveal()); }
+
+bool equal_in_constant_time(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
+}
 
 std::string sha256_hex(std::string_view bytes) {
   static const EVP_MD* const digest = EVP_MD_fetch(nullptr, "SHA256", nullptr);
@@ -358,6 +366,46 @@ Result<BasicCredential> BasicCredential::parse(std::string_view header_value) {
   return credential;
 }
 
+Result<Secret> parse_bearer(std::string_view header_value) {
+  if (trim(header_value).empty()) return Error{Errc::not_found, "there is no Authorization header"};
+  const auto text = after_scheme(header_value, "bearer");
+  if (!text || text->empty() || text->size() > kMaxAuthorization)
+    return Error{Errc::invalid, "Authorization header is not of the form 'Bearer <token>'"};
+  return Secret(*text);
+}
+
+// ---- bootstrap tokens ------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr std::size_t kBootstrapId = 6, kBootstrapSecret = 16;
+constexpr std::string_view kBootstrapLetters = "abcdefghijklmnopqrstuvwxyz0123456789";
+
+}  // namespace
+
+bool is_bootstrap_token(std::string_view text) {
+  return text.size() == kBootstrapId + 1 + kBootstrapSecret && text[kBootstrapId] == '.' &&
+         text.substr(0, kBootstrapId).find_first_not_of(kBootstrapLetters) == std::string_view::npos &&
+         text.substr(kBootstrapId + 1).find_first_not_of(kBootstrapLetters) == std::string_view::npos;
+}
+
+Secret random_bootstrap_token() {
+  // Bytes past the last whole round of letters are left out: every letter is as likely as any other.
+  constexpr std::size_t kRound = 256 / kBootstrapLetters.size() * kBootstrapLetters.size();
+  WipedString raw, text(kBootstrapId + 1 + kBootstrapSecret);
+  raw.text.resize(64);
+  while (text.text.size() < kBootstrapId + 1 + kBootstrapSecret) {
+    fill_random(&raw.text);
+    for (const char byte : raw.text) {
+      if (text.text.size() == kBootstrapId) text.text += '.';
+      if (text.text.size() == kBootstrapId + 1 + kBootstrapSecret) break;
+      const auto value = static_cast<unsigned char>(byte);
+      if (value < kRound) text.text += kBootstrapLetters[value % kBootstrapLetters.size()];
+    }
+  }
+  return Secret(text.text);
+}
+
 // ---- cred/passwd -----------------------------------------------------------------------------------------
 
 namespace {
@@ -444,12 +492,15 @@ void append_csv_field(std::string_view field, std::string* out) {
   *out += '"';
 }
 
-// Why a password cannot be one, or nullptr.
+}  // namespace
+
 const char* password_fault(std::string_view password) {
   if (password.empty()) return "has an empty password";
   if (password.size() > kMaxToken) return "has a password longer than 4096 bytes";
   return has_control(password) ? "has a control character in a password" : nullptr;
 }
+
+namespace {
 
 struct Passwords {
   Secret server, node;
@@ -521,12 +572,18 @@ class PasswdFile {
   std::vector<PasswdRecord> records_;
 };
 
-// Reads, decides by the rule in the header, and writes the file if it would change.
-Result<Passwords> load_passwords(const fs::path& path, const Secret& server_option, const Secret& node_option) {
+// A file that does not exist reads as an empty one.
+Result<PasswdFile> read_passwd(const fs::path& path, bool* exists) {
   Result<Secret> bytes = read_secret_file(path);
   if (!bytes && bytes.error().code != Errc::not_found) return bytes.error();
-  const bool exists = bytes.has_value();
-  const Result<PasswdFile> file = PasswdFile::parse(exists ? std::move(*bytes) : Secret(), path);
+  *exists = bytes.has_value();
+  return PasswdFile::parse(*exists ? std::move(*bytes) : Secret(), path);
+}
+
+// Reads, decides by the rule in the header, and writes the file if it would change.
+Result<Passwords> load_passwords(const fs::path& path, const Secret& server_option, const Secret& node_option) {
+  bool exists = false;
+  const Result<PasswdFile> file = read_passwd(path, &exists);
   if (!file) return file.error();
   const Secret old_server = file->password_of("server"), old_node = file->password_of("node");
 
@@ -560,12 +617,16 @@ Result<Secret> read_hex_file(const fs::path& path, std::string_view repair) {
   return Secret(hex);
 }
 
-Result<Secret> create_hex_file(const fs::path& path) {
-  Secret hex = random_secret(kKeyBytes);
+Result<void> write_hex_file(const fs::path& path, const Secret& hex) {
   WipedString line(2 * kKeyBytes + 1);
   line.text += hex.reveal();
   line.text += '\n';
-  if (const auto written = write_file(path, line.text, 0600); !written) return written.error();
+  return write_file(path, line.text, 0600);
+}
+
+Result<Secret> create_hex_file(const fs::path& path) {
+  Secret hex = random_secret(kKeyBytes);
+  if (const auto written = write_hex_file(path, hex); !written) return written.error();
   return hex;
 }
 
@@ -602,9 +663,11 @@ std::string_view first_bytes(const Mac& mac, std::size_t count) {
   return {reinterpret_cast<const char*>(mac.data()), count};
 }
 
-bool equal(const Mac& a, const Mac& b) { return CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0; }
-
-std::string id_of(const Mac& mac) { return to_hex(first_bytes(mac, kTokenIdBytes)); }
+Credentials::Known known_of(const Mac& mac) {
+  std::string fingerprint = to_hex(first_bytes(mac, kFingerprintBytes));
+  std::string id = fingerprint.substr(0, 2 * kTokenIdBytes);
+  return {std::move(id), {std::move(fingerprint)}};
+}
 
 // HMAC-SHA-256 with the key and a domain already fed: a call copies the state (0.4 us; a fresh HMAC() 1 us).
 class KeyedMac {
@@ -655,12 +718,12 @@ struct Credentials::Macs {
   Macs(const Secret& key, const Passwords& passwords, const Secret& operator_secret)
       : password(key, kPasswordDomain),
         token(key, kTokenDomain),
-        server(token(passwords.server)),
-        node(token(passwords.node)),
-        operator_token(token(operator_secret)) {}
+        server(known_of(token(passwords.server))),
+        node(known_of(token(passwords.node))),
+        operator_token(known_of(token(operator_secret))) {}
 
   KeyedMac password, token;
-  Mac server, node, operator_token;
+  Known server, node, operator_token;
 };
 
 Result<Credentials> Credentials::open(const Options& options) {
@@ -700,34 +763,13 @@ Fingerprint Credentials::fingerprint_of_password(const Secret& node_password) co
   return {to_hex(first_bytes(macs_->password(node_password), kFingerprintBytes))};
 }
 
-std::string Credentials::token_id(const Secret& secret) const { return id_of(macs_->token(secret)); }
-
-Credentials::Verdict Credentials::check(const BasicCredential& credential) const {
-  Verdict verdict;
-  const Mac presented = macs_->token(credential.password);
-  if (!credential.password.empty()) verdict.token_id = id_of(presented);
-  // MACs of equal length are compared, so neither length nor common prefix of a password shows in the time.
-  if (credential.user == "node")
-    verdict.result = equal(presented, macs_->node) ? TokenResult::accepted : TokenResult::wrong_secret;
-  else if (credential.user == "server")
-    verdict.result = equal(presented, macs_->server) ? TokenResult::accepted : TokenResult::wrong_secret;
-  else
-    verdict.result = TokenResult::unknown_principal;
-  return verdict;
+Credentials::Known Credentials::known_by(const Secret& token_secret) const {
+  return known_of(macs_->token(token_secret));
 }
 
-Credentials::Verdict Credentials::check_operator(std::string_view header_value) const {
-  if (trim(header_value).empty()) return {TokenResult::missing, {}};
-  const auto text = after_scheme(header_value, "bearer");
-  if (!text || text->empty() || text->size() > kMaxAuthorization) return {TokenResult::malformed, {}};
-  const Mac presented = macs_->token(Secret(*text));
-  const bool same = equal(presented, macs_->operator_token);
-  return {same ? TokenResult::accepted : TokenResult::wrong_secret, id_of(presented)};
-}
-
-std::string Credentials::server_token_id() const { return id_of(macs_->server); }
-std::string Credentials::agent_token_id() const { return id_of(macs_->node); }
-std::string Credentials::operator_token_id() const { return id_of(macs_->operator_token); }
+const Credentials::Known& Credentials::server() const { return macs_->server; }
+const Credentials::Known& Credentials::agent() const { return macs_->node; }
+const Credentials::Known& Credentials::operator_token() const { return macs_->operator_token; }
 
 Result<void> Credentials::write_token_files(std::string_view ca_hash) const {
   if (!ca_hash.empty() && !is_hex(ca_hash, 64))
@@ -742,6 +784,59 @@ Result<void> Credentials::write_token_files(std::string_view ca_hash) const {
   if (const auto done = write_link(data_dir_ / "node-token", "token"); !done) return done.error();
   if (server_password_.reveal() == node_password_.reveal()) return write_link(data_dir_ / "agent-token", "token");
   return write_token("agent-token", "node", node_password_);
+}
+
+// ---- staged rotation -------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr std::string_view kStaged = ".next-";
+
+fs::path staged_path(const fs::path& file, const std::string& token_id) {
+  return file.string() + std::string(kStaged) + token_id;
+}
+
+}  // namespace
+
+Result<void> stage_file_token(const fs::path& data_dir, std::string_view token_class, const Secret& secret,
+                              const std::string& token_id) {
+  const fs::path cred = data_dir / "cred";
+  if (token_class == "operator") {
+    if (!is_hex(secret.reveal(), 2 * kKeyBytes))
+      return Error{Errc::invalid, "the operator token in cred/operator-token must be 64 lower-case hex digits "
+                                  "(openssl rand -hex 32)"};
+    return write_hex_file(staged_path(cred / "operator-token", token_id), secret);
+  }
+  bool exists = false;
+  const Result<PasswdFile> file = read_passwd(cred / "passwd", &exists);
+  if (!file) return file.error();
+  Passwords now{file->password_of("server"), file->password_of("node")};
+  const bool both = now.server.reveal() == now.node.reveal();
+  if (both || token_class == "server") now.server = secret.clone();
+  if (both || token_class == "agent") now.node = secret.clone();
+  return write_file(staged_path(cred / "passwd", token_id), file->with(now).reveal(), 0600);
+}
+
+Result<void> settle_staged(const fs::path& data_dir, const std::function<bool(const std::string&)>& happened) {
+  std::error_code error;
+  std::vector<fs::path> staged;
+  for (fs::directory_iterator entry(data_dir / "cred", error), end; !error && entry != end; entry.increment(error))
+    if (entry->path().filename().string().find(kStaged) != std::string::npos) staged.push_back(entry->path());
+  if (error && error != std::errc::no_such_file_or_directory)
+    return io_error("read the directory", data_dir / "cred", error.value());
+  for (const fs::path& path : staged) {
+    const std::string name = path.filename().string();
+    const auto at = name.find(kStaged);
+    if (happened(name.substr(at + kStaged.size()))) {
+      // A staged file that cannot be moved stays: it is the only place where the new secret is written down.
+      const fs::path target = path.parent_path() / name.substr(0, at);
+      if (::rename(path.c_str(), target.c_str()) != 0) return io_error("replace", target, errno);
+      if (const auto synced = sync_directory(path.parent_path()); !synced) return synced.error();
+    } else if (::unlink(path.c_str()) != 0) {
+      return io_error("remove", path, errno);
+    }
+  }
+  return {};
 }
 
 }  // namespace ledger

@@ -100,7 +100,7 @@ TEST_F(LedgerTest, RecordsAreFilledByTheWriter) {
 TEST_F(LedgerTest, AnUnseenNameIsADefaultState) {
   open();
   EXPECT_TRUE(ledger_->find("nobody") == NodeState{});
-  EXPECT_FALSE(ledger_->find_token("t").has_value());
+  EXPECT_FALSE(ledger_->find_token("agent", "t").has_value());
   EXPECT_TRUE(ledger_->tokens().empty());
 }
 
@@ -552,8 +552,8 @@ TEST_F(LedgerTest, EverythingIsAsItWasAfterReopening) {
   EXPECT_EQ(ledger_->epoch(), 2);
   EXPECT_EQ(ledger_->server_id(), server);
   EXPECT_EQ((std::vector<NodeState>{ledger_->find("n1"), ledger_->find("n2"), ledger_->find("n3")}), before);
-  EXPECT_EQ(ledger_->find_token("t1")->status, TokenState::Status::superseded);
-  EXPECT_EQ(ledger_->find_token("t2")->status, TokenState::Status::valid);
+  EXPECT_EQ(ledger_->find_token("agent", "t1")->status, TokenState::Status::superseded);
+  EXPECT_EQ(ledger_->find_token("agent", "t2")->status, TokenState::Status::valid);
   EXPECT_EQ(ledger_->tokens().size(), 2U);
   append_ok(TunnelOpened{"s"}, "n1");
   EXPECT_EQ(records().back().epoch, 2);

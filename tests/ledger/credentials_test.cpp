@@ -44,13 +44,6 @@ std::string encoded(const std::string& text) {
   return out;
 }
 
-BasicCredential credential(std::string user, std::string_view password) {
-  BasicCredential out;
-  out.user = std::move(user);
-  out.password = Secret(password);
-  return out;
-}
-
 Result<Credentials> open_in(const fs::path& dir, std::string_view token = "", std::string_view agent_token = "",
                             bool log_exists = false) {
   Credentials::Options options;
@@ -334,8 +327,8 @@ RC_GTEST_PROP(CredentialsTest, PasswdGivesBackWhatWasWritten, ()) {
   RC_ASSERT(first.has_value());
   const auto second = open_in(dir.path());
   RC_ASSERT(second.has_value());
-  RC_ASSERT(check(*second, "server", server) == TokenResult::accepted);
-  RC_ASSERT(check(*second, "node", node) == TokenResult::accepted);
+  RC_ASSERT(holds(*second, "server", server));
+  RC_ASSERT(holds(*second, "node", node));
 }
 
 struct BrokenPasswd {

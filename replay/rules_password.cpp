@@ -193,7 +193,9 @@ Found rebuilt(const Facts& facts) {
   const bool seen_to_go = r.alive.gone != nullptr;
   const bool took_long = r.alive.silence_s && *r.alive.silence_s >= kRebuildTakes_s;
   const bool silent_long = r.alive.silence_s && *r.alive.silence_s >= kLongSilence_s;
-  if (here && !took_long && !seen_to_go && r.where != Where::same && !certified) return std::nullopt;
+  // Without addresses of its own (agents before v1.19 claim none) a machine is known by its source alone; then at
+  // least the silence must be known, and the answer stays `low`.
+  if (here && !seen_to_go && r.where != Where::same && !certified && !r.alive.silence_s) return std::nullopt;
   if (here && !certified && silent_long && is_address_name(facts.history.node))
     return std::nullopt;  // name = address
   // Another address: a pool, a new lease or a stranger. A numbered name is as likely handed on as kept.

@@ -23,7 +23,8 @@ constexpr const char* kFooter =
     "  ... --with-node-id               joins as web-1-<8 hex digits>: a name nobody else has\n"
     "  rm ledger-agent/web-1/password   what rebuilding the machine does: the next join gets 403\n\n"
     "Generations: G1 k3s v1.17, G2 v1.19, G3 v1.20.0-2, G4 v1.20.4-v1.23.5, G5 v1.23.6-v1.26.1.\n"
-    "The agent's own log lines go to standard error. Exit status: 0 joined, 1 refused or failed, 2 wrong usage.\n";
+    "The agent's own log lines go to standard error.\n\n"
+    "Exit status: 0 joined, 1 refused or failed, 2 wrong usage.\n";
 
 struct Arguments {
   api::AgentOptions agent;

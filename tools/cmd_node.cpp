@@ -28,7 +28,8 @@ constexpr const char* kFooter =
     "  ledger node hold web-1 --reason \"under investigation\"\n"
     "                                                    nobody binds web-1 until an operator says so\n\n"
     "They talk to the running server of --data-dir over HTTPS with <data-dir>/cred/operator-token, or open the\n"
-    "log themselves when no server runs.\n";
+    "log themselves when no server runs.\n\n"
+    "Exit status: 0 done, 1 refused or failed, 2 wrong usage.\n";
 
 struct Arguments {
   std::string data_dir = kDefaultDataDir;

@@ -19,7 +19,8 @@ constexpr const char* kFooter =
     "Agents join with the token in <data-dir>/node-token:\n"
     "  k3s agent --server https://<this machine>:6443 --token-file node-token\n\n"
     "SIGTERM stops in order: requests under way finish, tunnels close, the log is closed. kill -9 loses nothing\n"
-    "that was acknowledged. Exit status 1: the start failed, or the log could not be written.\n";
+    "that was acknowledged.\n\n"
+    "Exit status: 0 stopped in order, 1 the start failed or the log could not be written, 2 wrong usage.\n";
 
 struct Arguments {
   api::ServerOptions server;

@@ -11,7 +11,8 @@ constexpr const char* kFooter =
     "Examples:\n"
     "  ledger token show                      the token for agents, as k3s writes it: K10<ca hash>::node:<password>\n"
     "  ledger token show --class server       the token for servers\n"
-    "  k3s agent --server https://10.0.0.1:6443 --token-file <(ledger token show)\n";
+    "  k3s agent --server https://10.0.0.1:6443 --token-file <(ledger token show)\n\n"
+    "Exit status: 0 done, 1 failed, 2 wrong usage.\n";
 
 int show(const std::string& data_dir, const std::string& token_class) {
   const std::filesystem::path file =

@@ -203,6 +203,7 @@ void Ledger::State::propose(Item& item) {
       ++counted;
       committed.seqs.push_back(counted_under);
     } else {
+      if (is_refusal(kind)) add_counts(storm.refusals_so_far(record.node));
       committed.seqs.push_back(add(std::move(record)));
       storm.written(committed.seqs.back());
     }

@@ -48,6 +48,9 @@ inline constexpr double kOneStart_s = 3;
 // So many admissions in a row without going on are no coincidence.
 inline constexpr std::size_t kLostRounds = 4;
 
+// A first join that has no Node after this long is not going to (k3s sweeps bindings without a Node after 10 min).
+inline constexpr double kUnfinishedJoin_s = 600;
+
 // Two kinds of failure this close together belong to one machine's retries.
 inline constexpr double kSameRetries_s = 60;
 

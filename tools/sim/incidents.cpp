@@ -189,9 +189,7 @@ Incident orphan(Stage& s) {
   s.world.stop(m);
   s.rebuild(m, s.random.between(20 * kMinute, 2 * kDay));
   s.wait();
-  Incident out = s.finish("first join never became a node", m.node, Cause::kOrphanBind);
-  out.also_right = {Cause::kRebuilt};  // it was rebuilt, too
-  return out;
+  return s.finish("first join never became a node", m.node, Cause::kOrphanBind);
 }
 
 Incident pool_reuse(Stage& s) {

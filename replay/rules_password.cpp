@@ -243,6 +243,9 @@ Found rebuilt(const Facts& facts) {
   const bool quick = !took_long;
   finding.confidence = here && !quick && r.count >= 2 ? Confidence::kMedium : Confidence::kLow;
   if (facts.hole_since(r.alive.last_sign->seq) != nullptr) finding.confidence = Confidence::kLow;
+  // Behind one address a pool's next machine looks the same.
+  const bool may_be_handed_on = silent_long && is_pool_name(facts.history.node);
+  if (may_be_handed_on && r.where != Where::same && !certified) finding.confidence = Confidence::kLow;
   finding.summary = fmt::format("the machine {} was rebuilt{} and lost its password file: a new password from {}",
                                 who(facts), quick ? " or restarted from a fixed image" : "", where_text(r.where));
   cite_new_password(finding, facts);

@@ -496,4 +496,60 @@ Incident play(Cause cause, std::uint64_t seed) {
   fatal("a cause that is not played");
 }
 
+std::string_view name_of(Loss loss) {
+  switch (loss) {
+    case Loss::none: return "none";
+    case Loss::most_fields: return "most fields";
+    case Loss::tunnels: return "tunnels";
+    case Loss::addresses: return "addresses";
+    case Loss::beginning: return "beginning";
+  }
+  fatal("a Loss without a name");
+}
+
+namespace {
+
+Record with_few_fields(const Record& record) {
+  Record out;
+  out.seq = record.seq, out.time = record.time, out.event = record.event, out.node = record.node;
+  out.source = host_of(record.source);
+  out.count = record.count, out.first_time = record.first_time;
+  if (auto* rejected = std::get_if<PasswordRejected>(&out.event)) rejected->bound = {};
+  return out;
+}
+
+bool is_lost_with_tunnels(const Record& record) {
+  return as<TunnelOpened>(record) != nullptr || as<TunnelClosed>(record) != nullptr ||
+         as<CertificateIssued>(record) != nullptr || as<ServerStarted>(record) != nullptr;
+}
+
+}  // namespace
+
+void lose(Incident& incident, Loss loss, std::uint64_t seed) {
+  if (loss == Loss::none) return;
+  incident.undecided_is_right = true;
+  // Copies are seen by their addresses alone, and nothing is refused.
+  if (incident.truth == Cause::kCloned) incident.also_right = {Cause::kNone};
+  std::vector<Record>& log = incident.log;
+  switch (loss) {
+    case Loss::none: break;
+    case Loss::most_fields:
+      for (Record& record : log) record = with_few_fields(record);
+      break;
+    case Loss::tunnels: std::erase_if(log, is_lost_with_tunnels); break;
+    case Loss::addresses:
+      for (Record& record : log) {
+        if (!record.source.empty()) record.source = "10.9.9.9";
+        record.claimed.clear();
+      }
+      break;
+    case Loss::beginning: {
+      Random random(seed);
+      const auto cut = static_cast<std::ptrdiff_t>(random.below(std::max<std::size_t>(log.size() / 2, 1)));
+      log.erase(log.begin(), log.begin() + cut);
+      break;
+    }
+  }
+}
+
 }  // namespace ledger::sim

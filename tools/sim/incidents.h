@@ -32,4 +32,16 @@ std::span<const replay::Cause> played_causes();
 // Equal arguments give equal incidents, byte for byte.
 Incident play(replay::Cause cause, std::uint64_t seed);
 
+// The same history as others have kept it. What is lost may be what decides: UNKNOWN is a right answer then, and a
+// wrong cause is still wrong.
+enum class Loss {
+  none,
+  most_fields,  // seq, time, kind, node, source and fingerprint are left
+  tunnels,      // of k3s' own logs: no tunnels, no certificates, nothing about the server's start
+  addresses,    // everybody comes through one balancer, and agents claim no addresses
+  beginning,    // an extract
+};
+std::string_view name_of(Loss loss);
+void lose(Incident& incident, Loss loss, std::uint64_t seed);
+
 }  // namespace ledger::sim

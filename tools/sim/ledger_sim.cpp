@@ -57,10 +57,11 @@ struct Tally {
   int asked = 0, right = 0, undecided = 0, harmful = 0;
 };
 
-int show(const std::string& cause_name, std::uint64_t seed) {
+int show(const std::string& cause_name, std::uint64_t seed, Loss loss) {
   for (const Cause cause : played_causes()) {
     if (replay::name_of(cause) != cause_name) continue;
-    const Incident incident = play(cause, seed);
+    Incident incident = play(cause, seed);
+    lose(incident, loss, seed);
     std::fputs(jsonl(incident.log).c_str(), stdout);
     fmt::print(stderr, "truth: {} of node {}: {}\n", cause_name, incident.node, incident.story);
     return 0;
@@ -102,13 +103,14 @@ void print(const Tally& tally) {
                counts.second);
 }
 
-int judge(std::uint64_t seed, int incidents, int misses) {
+int judge(std::uint64_t seed, int incidents, int misses, Loss loss) {
   Tally tally;
   const auto causes = played_causes();
   for (int i = 0; i < incidents; ++i) {
     const Cause cause = causes[static_cast<std::size_t>(i) % causes.size()];
     const std::uint64_t own_seed = seed + static_cast<std::uint64_t>(i);
-    const Incident incident = play(cause, own_seed);
+    Incident incident = play(cause, own_seed);
+    lose(incident, loss, own_seed);
     const Result<Judgement> answer = ask(incident);
     if (!answer) {
       fmt::print(stderr, "ledger-sim: {}\n", answer.error().message);
@@ -136,15 +138,24 @@ int main(int argc, char** argv) {
   std::uint64_t seed = 1;
   int incidents = 2100, misses = 0, exit_code = 0;
   std::string cause;
+  ledger::sim::Loss loss = ledger::sim::Loss::none;
+  const std::map<std::string, ledger::sim::Loss> losses = {{"none", ledger::sim::Loss::none},
+                                                           {"fields", ledger::sim::Loss::most_fields},
+                                                           {"tunnels", ledger::sim::Loss::tunnels},
+                                                           {"addresses", ledger::sim::Loss::addresses},
+                                                           {"beginning", ledger::sim::Loss::beginning}};
+  app.add_option("--loss", loss, "What of the history is lost: none, fields, tunnels, addresses, beginning")
+      ->transform(CLI::CheckedTransformer(losses))
+      ->option_text("TEXT");
   CLI::App* show = app.add_subcommand("show", "Write one history as JSON Lines");
   show->add_option("--cause", cause, "Which kind of incident, e.g. REBUILT")->required();
   show->add_option("--seed", seed, "Which one of that kind")->capture_default_str();
-  show->callback([&] { exit_code = ledger::sim::show(cause, seed); });
+  show->callback([&] { exit_code = ledger::sim::show(cause, seed, loss); });
   CLI::App* judge = app.add_subcommand("judge", "Ask about many and count right answers");
   judge->add_option("--incidents", incidents, "How many, of all kinds in turn")->capture_default_str();
   judge->add_option("--seed", seed, "Of the first; the next has the next")->capture_default_str();
   judge->add_option("--misses", misses, "Print so many wrong answers")->capture_default_str();
-  judge->callback([&] { exit_code = ledger::sim::judge(seed, incidents, misses); });
+  judge->callback([&] { exit_code = ledger::sim::judge(seed, incidents, misses, loss); });
   CLI11_PARSE(app, argc, argv);
   return exit_code;
 }

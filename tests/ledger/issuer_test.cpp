@@ -389,7 +389,7 @@ INSTANTIATE_TEST_SUITE_P(Purposes, ClientLeafTest,
                                                     "O = system:nodes, CN = system:node:web-1"},
                                          ClientLeaf{"kube_proxy", Purpose::client_kube_proxy,
                                                     "CN=system:kube-proxy", "CN = system:kube-proxy"},
-                                         ClientLeaf{"controller", Purpose::client_k3s_controller,
+                                         ClientLeaf{"controller", Purpose::client_program_controller,
                                                     "CN=system:k3s-controller", "CN = system:k3s-controller"}),
                          [](const auto& row) { return row.param.name; });
 
@@ -598,7 +598,7 @@ TEST(PurposeTest, NamesAreThoseOfTheLog) {
   EXPECT_EQ(name_of(Purpose::serving_kubelet), "serving-kubelet");
   EXPECT_EQ(name_of(Purpose::client_kubelet), "client-kubelet");
   EXPECT_EQ(name_of(Purpose::client_kube_proxy), "client-kube-proxy");
-  EXPECT_EQ(name_of(Purpose::client_k3s_controller), "client-k3s-controller");
+  EXPECT_EQ(name_of(Purpose::client_program_controller), "client-k3s-controller");
 }
 
 }  // namespace

@@ -54,7 +54,7 @@ Problem problem_of(HeaderResult result, const std::string& detail) {
     case HeaderResult::node_password_missing:
       return {400, "node password not set: is /etc/rancher/node/password on the agent empty?"};
     case HeaderResult::node_name_mismatch:
-      return {400, "header node name does not match auth node name: " + detail};
+      return {400, "header node name does not match auth node name" + (detail.empty() ? "" : ": " + detail)};
     case HeaderResult::node_unknown: return {401, "unable to verify node identity: " + detail};
     case HeaderResult::node_name_invalid:
     case HeaderResult::bad_request:

@@ -1,6 +1,7 @@
 #include "api/registration.h"
 
 #include <boost/asio/ip/address.hpp>
+#include <optional>
 
 #include "api/problem.h"
 #include "api/tunnel.h"
@@ -8,9 +9,6 @@
 namespace ledger::api {
 namespace {
 
-constexpr const char* kNodeName = "k3s-node-name";
-constexpr const char* kNodePassword = "k3s-node-password";
-constexpr const char* kNodeIp = "k3s-node-ip";
 constexpr std::size_t kMaxPassword = 1024;
 constexpr std::size_t kMaxAddresses = 16;
 constexpr int kMaxAttempts = 8;  // each lost race means that somebody else's registration went through
@@ -30,7 +28,7 @@ struct NodeHeaders {
   }
 };
 
-void parse_addresses(std::string_view list, NodeHeaders& headers) {
+void parse_addresses(std::string_view header, std::string_view list, NodeHeaders& headers) {
   bool more = !list.empty();
   while (more) {
     const auto comma = list.find(',');
@@ -42,18 +40,20 @@ void parse_addresses(std::string_view list, NodeHeaders& headers) {
     // A zone ("fe80::1%eth0") means nothing off its machine and has no place in a certificate.
     const bool has_zone = text.find('%') != std::string::npos;
     if (error || has_zone || headers.addresses.size() == kMaxAddresses)
-      return headers.fail(HeaderResult::bad_request,
-                          "K3s-Node-Ip is not a comma list of at most 16 IP addresses: '" + printable(text, 60) + "'");
+      return headers.fail(HeaderResult::bad_request, "header " + std::string(header) +
+                                                         " is not a comma list of at most 16 IP addresses: '" +
+                                                         printable(text, 60) + "'");
     headers.addresses.push_back(address.to_string());
   }
 }
 
-NodeHeaders parse_headers(const Request& request, const Caller& caller) {
+NodeHeaders parse_headers(const Request& request, const Caller& caller, const Program& program) {
   NodeHeaders headers;
-  for (const char* name : {kNodeName, kNodePassword, kNodeIp})
+  for (const std::string_view name :
+       {program.node_name_header, program.node_password_header, program.node_ip_header})
     if (request.header_count(name) > 1)
       headers.fail(HeaderResult::bad_request, "header " + std::string(name) + " is given more than once");
-  const std::string_view name = trim(request.header(kNodeName));
+  const std::string_view name = trim(request.header(program.node_name_header));
   if (name.empty()) {
     headers.fail(HeaderResult::node_name_missing);
   } else if (Result<NodeName> parsed = NodeName::parse(name)) {
@@ -61,9 +61,12 @@ NodeHeaders parse_headers(const Request& request, const Caller& caller) {
   } else {
     headers.fail(HeaderResult::node_name_invalid, parsed.error().message);
   }
-  if (caller.role == Role::node && headers.name.str() != caller.node) headers.fail(HeaderResult::node_name_mismatch);
-  parse_addresses(request.header(kNodeIp), headers);
-  headers.password = Secret(trim(request.header(kNodePassword)));
+  if (caller.role == Role::node && headers.name.str() != caller.node)
+    headers.fail(HeaderResult::node_name_mismatch, "the header says '" + headers.name.str() +
+                                                       "', the client certificate is of '" +
+                                                       printable(caller.node, 253) + "'");
+  parse_addresses(program.node_ip_header, request.header(program.node_ip_header), headers);
+  headers.password = Secret(trim(request.header(program.node_password_header)));
   if (headers.password.empty()) headers.fail(HeaderResult::node_password_missing);
   if (headers.password.reveal().size() > kMaxPassword)
     headers.fail(HeaderResult::bad_request, "the node password is longer than 1024 bytes");
@@ -74,9 +77,14 @@ NodeHeaders parse_headers(const Request& request, const Caller& caller) {
 std::string recognise_generation(const Request& request) {
   if (request.method == "POST") return "G7";
   if (!request.certificate.empty() && !request.header("authorization").empty()) return "G6";
-  if (request.header(kNodeIp).empty() && !request.header(kNodeName).empty()) return "G1";
+  const Program* program = program_of_path(request.path);
+  if (program != nullptr && request.header(program->node_ip_header).empty() &&
+      !request.header(program->node_name_header).empty())
+    return "G1";
   return "";
 }
+
+std::string not_registered(const std::string& node) { return "node " + node + " is not registered (any more)"; }
 
 void add_seq(Response& response, const Result<Committed>& outcome) {
   if (outcome) response.headers.emplace_back("Ledger-Seq", std::to_string(outcome->last()));
@@ -89,14 +97,30 @@ Response certificate_response(const IssuedCertificate& certificate) {
   return response;
 }
 
-CertificateIssued event_of(const IssuedCertificate& certificate, Purpose purpose) {
-  return {.purpose = std::string(name_of(purpose)),
+// The key that the certificate is for, where the caller brings one: agents from v1.32.1 on POST a request for it.
+struct BroughtKey {
+  std::optional<PublicKey> key;
+  std::string fault;  // not empty: the request cannot be signed
+
+  explicit BroughtKey(const Request& request) {
+    if (request.method != "POST") return;
+    Result<PublicKey> read = read_certificate_request(request.body);
+    if (read)
+      key = std::move(*read);
+    else
+      fault = read.error().message;
+  }
+  const PublicKey* get() const { return key ? &*key : nullptr; }
+};
+
+CertificateIssued event_of(const IssuedCertificate& certificate, Purpose purpose, const Program& program) {
+  return {.purpose = std::string(name_of(purpose, program)),
           .subject = certificate.subject,
           .serial = certificate.serial,
           .sha256 = certificate.sha256,
           .not_before = certificate.not_before,
           .not_after = certificate.not_after,
-          .key = "generated",
+          .key = certificate.key_pem.empty() ? "csr" : "generated",
           .public_key = certificate.public_key};
 }
 
@@ -118,6 +142,7 @@ Record record_of(const Request& request, const Caller& caller, Event event) {
 void Registration::document(RequestPtr request, Reply reply, std::initializer_list<Role> allowed, Response document) {
   const Caller caller = identify(*request, allowed);
   if (caller.result != TokenResult::accepted) return refuse_token(request, reply, caller, "");
+  if (is_stale(caller)) return refuse_request(request, reply, caller, HeaderResult::node_unknown);
   Proposal proposal;
   proposal.records.push_back(record_of(*request, caller, TokenAccepted{}));
   record_then(std::move(reply), std::move(proposal), std::move(document));
@@ -126,11 +151,14 @@ void Registration::document(RequestPtr request, Reply reply, std::initializer_li
 void Registration::shared_certificate(RequestPtr request, Reply reply, Purpose purpose) {
   const Caller caller = identify(*request, {Role::agent, Role::node});
   if (caller.result != TokenResult::accepted) return refuse_token(request, reply, caller, "");
-  const Result<IssuedCertificate> certificate = issuer_.issue(purpose, {}, {}, Time::now());
+  if (is_stale(caller)) return refuse_request(request, reply, caller, HeaderResult::node_unknown);
+  const BroughtKey brought(*request);
+  if (!brought.fault.empty()) return refuse_request(request, reply, caller, HeaderResult::bad_csr, brought.fault);
+  const Result<IssuedCertificate> certificate = issuer_.issue(purpose, {}, {}, Time::now(), brought.get());
   if (!certificate) return reply(to_response(problem_of(Error{Errc::unavailable, certificate.error().message})));
   Proposal proposal;
   proposal.records.push_back(record_of(*request, caller, TokenAccepted{}));
-  proposal.records.push_back(record_of(*request, caller, event_of(*certificate, purpose)));
+  proposal.records.push_back(record_of(*request, caller, event_of(*certificate, purpose, issuer_.program())));
   record_then(std::move(reply), std::move(proposal), certificate_response(*certificate));
 }
 
@@ -142,6 +170,7 @@ struct Registration::Attempt {
   Purpose purpose;
   Caller caller;
   NodeHeaders headers;
+  std::optional<BroughtKey> brought;
   Evidence evidence;
   int tries = 0;
 
@@ -159,10 +188,12 @@ void Registration::kubelet_certificate(RequestPtr request, Reply reply, Purpose 
   attempt->reply = std::move(reply);
   attempt->purpose = purpose;
   attempt->caller = identify(*attempt->request, {Role::agent, Role::node});
-  attempt->headers = parse_headers(*attempt->request, attempt->caller);
+  attempt->headers = parse_headers(*attempt->request, attempt->caller, issuer_.program());
   attempt->evidence.token = attempt->caller.result;
-  if (attempt->caller.result == TokenResult::accepted && attempt->headers.result == HeaderResult::complete)
+  if (attempt->caller.result == TokenResult::accepted && attempt->headers.result == HeaderResult::complete) {
     attempt->evidence.presented = credentials_.fingerprint_of_password(attempt->headers.password);
+    attempt->brought.emplace(*attempt->request);
+  }
   register_node(std::move(attempt));
 }
 
@@ -173,7 +204,9 @@ void Registration::register_node(std::shared_ptr<Attempt> attempt) {
   NodeHeaders& headers = attempt->headers;
   if (!headers.name.str().empty()) evidence.node = ledger_.find(headers.name.str());
   if (attempt->caller.role == Role::node && !evidence.node.is_bound())
-    headers.fail(HeaderResult::node_unknown, "node " + headers.name.str() + " is not registered (any more)");
+    headers.fail(HeaderResult::node_unknown, not_registered(headers.name.str()));
+  if (attempt->brought && !attempt->brought->fault.empty())
+    headers.fail(HeaderResult::bad_csr, attempt->brought->fault);
   evidence.headers = headers.result;
   const Ruling ruling = decide(evidence);
   if (admitted(ruling))
@@ -208,7 +241,7 @@ void Registration::refuse(std::shared_ptr<Attempt> attempt, Ruling ruling) {
 void Registration::admit(std::shared_ptr<Attempt> attempt, Ruling ruling) {
   const NodeName& name = attempt->headers.name;
   const Result<IssuedCertificate> certificate =
-      issuer_.issue(attempt->purpose, name, attempt->headers.addresses, Time::now());
+      issuer_.issue(attempt->purpose, name, attempt->headers.addresses, Time::now(), attempt->brought->get());
   if (!certificate)
     return attempt->reply(to_response(problem_of(Error{Errc::unavailable, certificate.error().message})));
 
@@ -218,7 +251,7 @@ void Registration::admit(std::shared_ptr<Attempt> attempt, Ruling ruling) {
     proposal.records.push_back(attempt->record(PasswordStored{attempt->evidence.presented}));
   else
     proposal.records.push_back(attempt->record(PasswordVerified{attempt->evidence.presented}));
-  proposal.records.push_back(attempt->record(event_of(*certificate, attempt->purpose)));
+  proposal.records.push_back(attempt->record(event_of(*certificate, attempt->purpose, issuer_.program())));
   proposal.expect = Proposal::Expect{name.str(), attempt->evidence.node.version};
 
   propose(std::move(attempt), std::move(proposal), certificate_response(*certificate));
@@ -244,30 +277,18 @@ void Registration::propose(std::shared_ptr<Attempt> attempt, Proposal proposal, 
 void Registration::connect(RequestPtr request, Reply reply) {
   const Caller caller = identify(*request, {Role::node});
   if (caller.result != TokenResult::accepted) return refuse_token(request, reply, caller, "");
-  const bool registered = ledger_.find(caller.node).is_bound();
+  if (is_stale(caller)) return refuse_request(request, reply, caller, HeaderResult::node_unknown);
+  if (!request->websocket)
+    return refuse_request(request, reply, caller, HeaderResult::bad_request,
+                          "this is a websocket endpoint: GET with Upgrade: websocket, version 13");
   Proposal proposal;
-  const auto add = [&](Event event) {
-    Record record = record_of(*request, caller, std::move(event));
-    record.node = caller.node;
-    proposal.records.push_back(std::move(record));
-  };
-  add(TokenAccepted{});
-  Response response;
-  if (!registered) {
-    const Problem problem =
-        problem_of(HeaderResult::node_unknown, "node " + caller.node + " is not registered (any more)");
-    add(RequestRejected{.status = problem.status, .reason = std::string(reason_name(HeaderResult::node_unknown))});
-    response = to_response(problem);
-  } else if (!request->websocket) {
-    const Problem problem =
-        problem_of(HeaderResult::bad_request, "this is a websocket endpoint: GET with Upgrade: websocket, version 13");
-    add(RequestRejected{.status = problem.status, .reason = std::string(reason_name(HeaderResult::bad_request))});
-    response = to_response(problem);
-  } else {
-    response.status = 101;
-    response.tunnel = open_tunnel(ledger_, record_of(*request, caller, TunnelClosed{}), caller.node);
-    add(TunnelOpened{request->id});
+  for (Event event : {Event(TokenAccepted{}), Event(TunnelOpened{request->id})}) {
+    proposal.records.push_back(record_of(*request, caller, std::move(event)));
+    proposal.records.back().node = caller.node;
   }
+  Response response;
+  response.status = 101;
+  response.tunnel = open_tunnel(ledger_, record_of(*request, caller, TunnelClosed{}), caller.node);
   record_then(std::move(reply), std::move(proposal), std::move(response));
 }
 
@@ -283,6 +304,25 @@ void Registration::refuse_token(const RequestPtr& request, const Reply& reply, c
   record.node = node;
   Proposal proposal;
   proposal.records.push_back(std::move(record));
+  record_then(reply, std::move(proposal), to_response(problem));
+}
+
+// A certificate outlives what it was issued for: alone it speaks for its node only while the name is bound. The
+// agent then asks again without it, with its token.
+bool Registration::is_stale(const Caller& caller) const {
+  return caller.role == Role::node && !ledger_.find(caller.node).is_bound();
+}
+
+void Registration::refuse_request(const RequestPtr& request, const Reply& reply, const Caller& caller,
+                                  HeaderResult why, const std::string& detail) {
+  const Problem problem =
+      problem_of(why, why == HeaderResult::node_unknown ? not_registered(caller.node) : detail);
+  const RequestRejected rejected{.status = problem.status, .reason = std::string(reason_name(why))};
+  Proposal proposal;
+  for (Event event : {Event(TokenAccepted{}), Event(rejected)}) {
+    proposal.records.push_back(record_of(*request, caller, std::move(event)));
+    proposal.records.back().node = caller.node;
+  }
   record_then(reply, std::move(proposal), to_response(problem));
 }
 

@@ -30,7 +30,7 @@ class Registration {
   void document(RequestPtr request, Reply reply, std::initializer_list<Role> allowed, Response document);
   // serving-kubelet.crt and client-kubelet.crt: the node password is checked, first use binds the name.
   void kubelet_certificate(RequestPtr request, Reply reply, Purpose purpose);
-  // client-kube-proxy.crt and client-k3s-controller.crt: no node is named.
+  // client-kube-proxy.crt and client-<program>-controller.crt: no node is named.
   void shared_certificate(RequestPtr request, Reply reply, Purpose purpose);
   // The websocket tunnel; a kubelet's client certificate only.
   void connect(RequestPtr request, Reply reply);
@@ -42,6 +42,10 @@ class Registration {
   void admit(std::shared_ptr<Attempt> attempt, Ruling ruling);
   void propose(std::shared_ptr<Attempt> attempt, Proposal proposal, Response ready);
   void refuse_token(const RequestPtr& request, const Reply& reply, const Caller& caller, const std::string& node);
+  bool is_stale(const Caller& caller) const;
+  // For a caller who is known, about a request that is not as it must be.
+  void refuse_request(const RequestPtr& request, const Reply& reply, const Caller& caller, HeaderResult why,
+                      const std::string& detail = {});
   // Appends; replies with `success` once durable, with 503 or 429 when that cannot be.
   void record_then(Reply reply, Proposal proposal, Response success);
   Caller identify(const Request& request, std::initializer_list<Role> allowed) const {

@@ -142,7 +142,7 @@ struct Server::State {
   std::unique_ptr<Service> service;
 
   asio::io_context io;
-  std::unique_ptr<Listener> listener;
+  std::vector<std::unique_ptr<Listener>> listeners;  // of the supervisor; and, when split, of the kube API
   std::vector<std::thread> threads;
   std::optional<asio::signal_set> signals;
   std::optional<asio::steady_timer> second, renewal;
@@ -167,6 +167,9 @@ struct Server::State {
   Result<void> note_start();
   Result<void> renew_certificate();
   Result<void> listen();
+  Result<void> listen(std::uint16_t port, const Listener::Limits& limits, Door door);
+  Ports ports() const { return {listeners.back()->port(), listeners.front()->port()}; }
+  std::size_t connections() const;
   void serve();
   void every_second();
   void watch_certificate();
@@ -208,11 +211,11 @@ Result<void> Server::State::describe_cluster() {
   const Result<std::string> psk = ipsec_psk(options.data_dir);
   if (!psk) return psk.error();
   Result<AgentConfig> made =
-      AgentConfig::make(options.cluster, options.advertise_address, listener->port(), *psk);
+      AgentConfig::make(options.cluster, options.advertise_address, ports(), *psk, *options.program);
   if (!made) return made.error();
   config = std::move(*made);
-  url = url_of(options.advertise_address, listener->port());
-  local_url = url_of(everywhere ? "127.0.0.1" : options.listen, listener->port());
+  url = url_of(options.advertise_address, ports().supervisor);
+  local_url = url_of(everywhere ? "127.0.0.1" : options.listen, ports().supervisor);
   listener_names = std::move(addresses);
   listener_names.push_back(options.advertise_address);
   listener_names.push_back(host_name());
@@ -265,15 +268,29 @@ Result<void> Server::State::renew_certificate() {
       issuer->issue_listener(listener_names, options.cluster.cluster_domain, Time::now());
   if (!issued) return issued.error();
   certificate_ends = issued->not_after;
-  return listener->set_certificate(issued->leaf_pem + issued->ca_pem, issued->key_pem);
+  for (const auto& listener : listeners)
+    if (const auto set = listener->set_certificate(issued->leaf_pem + issued->ca_pem, issued->key_pem); !set)
+      return set.error();
+  return {};
 }
 
 Result<void> Server::State::listen() {
+  std::uint16_t supervisor = options.program->supervisor_port != 0 ? options.program->supervisor_port : options.https_port;
+  if (options.supervisor_port) supervisor = *options.supervisor_port;
+  // Two free ports are two.
+  const bool split = supervisor != options.https_port || options.supervisor_port == std::uint16_t{0};
+  const std::size_t count = split ? 2 : 1;
   Listener::Limits limits;
-  limits.max_connections = raise_descriptor_limit(options.max_connections);
+  limits.max_connections = raise_descriptor_limit(options.max_connections * count) / count;
+  if (!split) return listen(options.https_port, limits, Door::everything);
+  if (const auto opened = listen(supervisor, limits, Door::supervisor); !opened) return opened;
+  return listen(options.https_port, limits, Door::kubernetes);
+}
+
+Result<void> Server::State::listen(std::uint16_t port, const Listener::Limits& limits, Door door) {
   Listener::Callbacks callbacks;
-  callbacks.on_request = [this](RequestPtr request, Reply reply) {
-    service->handle(std::move(request), std::move(reply));
+  callbacks.on_request = [this, door](RequestPtr request, Reply reply) {
+    service->handle(std::move(request), std::move(reply), door);
   };
   callbacks.on_tls_failed = [this](const std::string& source, const std::string& alert) {
     service->tls_failed(source, alert);
@@ -281,11 +298,16 @@ Result<void> Server::State::listen() {
   callbacks.on_bad_request = [this](const std::string& source, int status, const std::string& request_id) {
     service->bad_request(source, status, request_id);
   };
-  Result<std::unique_ptr<Listener>> opened =
-      Listener::open(io, options.listen, options.https_port, limits, std::move(callbacks));
+  Result<std::unique_ptr<Listener>> opened = Listener::open(io, options.listen, port, limits, std::move(callbacks));
   if (!opened) return opened.error();
-  listener = std::move(*opened);
+  listeners.push_back(std::move(*opened));
   return {};
+}
+
+std::size_t Server::State::connections() const {
+  std::size_t all = 0;
+  for (const auto& listener : listeners) all += listener->connections();
+  return all;
 }
 
 void Server::State::serve() {
@@ -297,7 +319,7 @@ void Server::State::serve() {
   renewal.emplace(io);
   every_second();
   watch_certificate();
-  listener->start();
+  for (const auto& listener : listeners) listener->start();
   const unsigned count = options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
   for (unsigned i = 0; i < count; ++i) threads.emplace_back([this] { io.run(); });
 }
@@ -336,12 +358,16 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   Result<Credentials> credentials = Credentials::open({.data_dir = dir,
                                                        .token = state->options.token.clone(),
                                                        .agent_token = state->options.agent_token.clone(),
-                                                       .log_exists = log_exists});
+                                                       .log_exists = log_exists,
+                                                       .program = state->options.program});
   if (!credentials) return credentials.error();
   state->credentials = std::move(*credentials);
-  Result<Issuer> issuer = Issuer::open(dir, Time::now(), log_exists);
+  Result<Issuer> issuer = Issuer::open(dir, Time::now(), log_exists, *state->options.program);
   if (!issuer) return issuer.error();
   state->issuer.emplace(std::move(*issuer));
+  if (const Program* made_by = state->issuer->made_by(); made_by != nullptr && made_by != state->options.program)
+    spdlog::warn("the CAs in {} were made for {}, but this server serves agents of {}: is --program right?",
+                 (dir / "tls").string(), made_by->name, state->options.program->name);
   if (const Result<void> listening = state->listen(); !listening) return listening.error();
   if (const Result<void> described = state->describe_cluster(); !described) return described.error();
   if (const Result<void> renewed = state->renew_certificate(); !renewed) return renewed.error();
@@ -363,11 +389,11 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
 // Requests under way finish, idle connections and tunnels close; then no network thread runs any more.
 void Server::State::drain() {
   if (threads.empty()) return;
-  listener->stop();
+  for (const auto& listener : listeners) listener->stop();
   const auto deadline = std::chrono::steady_clock::now() + kStopGrace;
-  while (listener->connections() > 0 && std::chrono::steady_clock::now() < deadline)
+  while (connections() > 0 && std::chrono::steady_clock::now() < deadline)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  if (const std::size_t left = listener->connections(); left > 0)
+  if (const std::size_t left = connections(); left > 0)
     spdlog::warn("{} connections did not finish in {} s and are cut off", left, kStopGrace.count());
   io.stop();
   for (std::thread& thread : threads) thread.join();
@@ -411,7 +437,8 @@ Server::~Server() {
 }
 
 void Server::stop() { state_->ask_stop("asked to stop"); }
-std::uint16_t Server::port() const { return state_->listener->port(); }
+std::uint16_t Server::port() const { return state_->ports().supervisor; }
+std::uint16_t Server::https_port() const { return state_->ports().https; }
 const std::string& Server::url() const { return state_->url; }
 std::filesystem::path Server::data_dir() const { return state_->options.data_dir; }
 

@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "api/agent_config.h"
+#include "ledger/program.h"
 #include "ledger/types.h"
 
 namespace ledger::api {
@@ -16,7 +18,12 @@ namespace ledger::api {
 struct ServerOptions {
   std::filesystem::path data_dir = "/var/lib/ledger";
   std::string listen = "::";
+  const Program* program = &kK3s;     // whose agents are served
   std::uint16_t https_port = 6443;
+  // Where agents are pointed at. Not given: the program's (RKE2 9345), or https_port. A port of its own (0: a free
+  // one) opens a second listener: this one has the supervisor's and the operators' API, the other one what
+  // agents ask of a kube-apiserver.
+  std::optional<std::uint16_t> supervisor_port;
   std::string advertise_address;      // empty: this machine's first address
   std::vector<std::string> tls_sans;  // further names and addresses of the listener's certificate
   std::string server_name;            // empty: the host name
@@ -41,8 +48,10 @@ class Server {
   // From any thread.
   void stop();
 
+  // Of the supervisor's API, and of the kube-apiserver's; the same unless they are split.
   std::uint16_t port() const;
-  // "https://<advertised address>:<port>", what an agent's --server takes.
+  std::uint16_t https_port() const;
+  // "https://<advertised address>:<port()>", what an agent's --server takes.
   const std::string& url() const;
   std::filesystem::path data_dir() const;
 

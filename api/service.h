@@ -11,11 +11,15 @@
 
 namespace ledger::api {
 
+// What a listener gives access to. With one port that is everything; where the API of the supervisor and that of the
+// kube-apiserver have ports of their own (RKE2), each has its paths only.
+enum class Door { everything, supervisor, kubernetes };
+
 class Service {
  public:
   Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config);
 
-  void handle(RequestPtr request, Reply reply);
+  void handle(RequestPtr request, Reply reply, Door door = Door::everything);
 
   // A TLS handshake that failed.
   void tls_failed(const std::string& source, const std::string& alert) { probes_.handshake_failed(source, alert); }
@@ -25,6 +29,8 @@ class Service {
   void tick(bool last) { probes_.settle(last); }
 
  private:
+  // `endpoint`: what follows the program's prefix in the path.
+  void supervise(std::string_view endpoint, const RequestPtr& request, const Reply& reply);
   void endpoints(RequestPtr request, Reply reply);
 
   Ledger& ledger_;

@@ -490,18 +490,18 @@ class PasswdFile {
   std::string_view bytes() const { return bytes_.reveal(); }
 
   // The file with these passwords: our lines in k3s' form, those of others as they are.
-  Secret with(const Passwords& passwords) const {
+  Secret with(const Passwords& passwords, const Program& program) const {
     WipedString out(bytes_.reveal().size() + 4 * kMaxToken + 256);
     for (const PasswdRecord& record : records_) {
       if (!record.is_for("node") && !record.is_for("server")) {
         out.text += record.raw;
         if (!record.raw.ends_with('\n')) out.text += '\n';
       } else {
-        append_line(record.is_for("node") ? "node" : "server", passwords, &out.text);
+        append_line(record.is_for("node") ? "node" : "server", passwords, program, &out.text);
       }
     }
     for (const std::string_view user : {"node", "server"})
-      if (!find(user)) append_line(user, passwords, &out.text);
+      if (!find(user)) append_line(user, passwords, program, &out.text);
     return Secret(out.text);
   }
 
@@ -512,9 +512,12 @@ class PasswdFile {
     return nullptr;
   }
 
-  static void append_line(std::string_view user, const Passwords& passwords, std::string* out) {
+  static void append_line(std::string_view user, const Passwords& passwords, const Program& program,
+                          std::string* out) {
     append_csv_field((user == "node" ? passwords.node : passwords.server).reveal(), out);
-    *out += user == "node" ? ",node,node,k3s:agent\n" : ",server,server,k3s:server\n";
+    *out += user == "node" ? ",node,node," : ",server,server,";
+    *out += user == "node" ? program.agent_group : program.server_group;
+    *out += '\n';
   }
 
   Secret bytes_;  // the records' `raw` point into it
@@ -522,7 +525,8 @@ class PasswdFile {
 };
 
 // Reads, decides by the rule in the header, and writes the file if it would change.
-Result<Passwords> load_passwords(const fs::path& path, const Secret& server_option, const Secret& node_option) {
+Result<Passwords> load_passwords(const fs::path& path, const Secret& server_option, const Secret& node_option,
+                                 const Program& program) {
   Result<Secret> bytes = read_secret_file(path);
   if (!bytes && bytes.error().code != Errc::not_found) return bytes.error();
   const bool exists = bytes.has_value();
@@ -541,7 +545,7 @@ Result<Passwords> load_passwords(const fs::path& path, const Secret& server_opti
   else
     now.node = separate ? old_node.clone() : now.server.clone();
 
-  const Secret wanted = file->with(now);
+  const Secret wanted = file->with(now, program);
   if (!exists || wanted.reveal() != file->bytes())
     if (const auto written = write_file(path, wanted.reveal(), 0600); !written) return written.error();
   return now;
@@ -683,7 +687,7 @@ Result<Credentials> Credentials::open(const Options& options) {
   if (const auto made = ensure_private_directory(cred); !made) return made.error();
   const Result<Secret> key = load_fingerprint_key(cred / "fingerprint.key", options.log_exists);
   if (!key) return key.error();
-  Result<Passwords> passwords = load_passwords(cred / "passwd", *server_option, *node_option);
+  Result<Passwords> passwords = load_passwords(cred / "passwd", *server_option, *node_option, *options.program);
   if (!passwords) return passwords.error();
   const Result<Secret> operator_token = load_operator_token(cred / "operator-token");
   if (!operator_token) return operator_token.error();

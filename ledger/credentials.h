@@ -29,6 +29,7 @@
 #include <string_view>
 
 #include "ledger/decision.h"
+#include "ledger/program.h"
 #include "ledger/types.h"
 
 namespace ledger {
@@ -62,6 +63,8 @@ class Credentials {
     Secret agent_token;
     // The log already holds records: then a missing fingerprint key is an error.
     bool log_exists = false;
+    // Whose group names stand in cred/passwd.
+    const Program* program = &kK3s;
   };
 
   // Creates what is missing. Errors name the file and what to do.

@@ -26,6 +26,7 @@ std::string_view reason_name(HeaderResult result) {
     case HeaderResult::node_name_mismatch: return "node_name_mismatch";
     case HeaderResult::node_unknown: return "node_unknown";
     case HeaderResult::bad_request: return "bad_request";
+    case HeaderResult::bad_csr: return "bad_csr";
   }
   fatal("a HeaderResult without a name");
 }

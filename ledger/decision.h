@@ -37,6 +37,7 @@ enum class HeaderResult : std::uint8_t {
   node_name_mismatch = 4,  // the client certificate names another node
   node_unknown = 5,        // the client certificate names a node that was released
   bad_request = 6,         // a header given twice, or an address list that is none
+  bad_csr = 7,             // a certificate request that cannot be signed (certificate_request.h)
 };
 std::string_view reason_name(HeaderResult result);
 

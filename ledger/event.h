@@ -222,7 +222,7 @@ struct BindingImported {
 
 struct CertificateIssued {
   static constexpr Kind kKind = Kind::certificate_issued;
-  std::string purpose;  // serving-kubelet, client-kubelet, client-kube-proxy, client-k3s-controller
+  std::string purpose;  // serving-kubelet, client-kubelet, client-kube-proxy, client-{k3s,rke2}-controller
   std::string subject, serial, sha256;
   std::optional<Time> not_before, not_after;
   std::string key;         // csr (the agent's), generated (by us, for this certificate alone), shared (k3s)

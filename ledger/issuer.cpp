@@ -7,7 +7,6 @@
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/ec.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
@@ -18,9 +17,11 @@
 #include <algorithm>
 #include <array>
 #include <ctime>
+#include <optional>
 #include <utility>
 
 #include "ledger/credentials.h"
+#include "ledger/openssl_handles.h"
 
 namespace ledger {
 
@@ -35,13 +36,6 @@ constexpr std::size_t kMaxClientCertificate = 16 << 10;
 constexpr std::size_t kMaxAddresses = 64;
 constexpr std::size_t kScalarBytes = 32, kPointBytes = 65;
 
-template <auto Function>
-struct FreeWith {
-  template <class T>
-  void operator()(T* object) const {
-    Function(object);
-  }
-};
 using X509Ptr = std::unique_ptr<X509, FreeWith<X509_free>>;
 using KeyPtr = std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>>;
 using KeyContextPtr = std::unique_ptr<EVP_PKEY_CTX, FreeWith<EVP_PKEY_CTX_free>>;
@@ -56,43 +50,11 @@ using ConstraintsPtr = std::unique_ptr<BASIC_CONSTRAINTS, FreeWith<BASIC_CONSTRA
 using StorePtr = std::unique_ptr<X509_STORE, FreeWith<X509_STORE_free>>;
 using StoreContextPtr = std::unique_ptr<X509_STORE_CTX, FreeWith<X509_STORE_CTX_free>>;
 
-// OpenSSL keeps a queue of errors per thread, and libssl asks it whether a connection has failed: what we cause
-// here must not stay in it.
-struct ErrorScope {
-  ErrorScope() { ERR_set_mark(); }
-  ErrorScope(const ErrorScope&) = delete;
-  ErrorScope& operator=(const ErrorScope&) = delete;
-  ~ErrorScope() { ERR_pop_to_mark(); }
-};
-
-std::string openssl_reason() {
-  const char* reason = ERR_reason_error_string(ERR_peek_last_error());
-  return reason != nullptr ? reason : "unknown reason";
-}
-
-// For calls that fail only when memory or the random generator does.
-void must(bool ok, const char* what) {
-  if (!ok) fatal(std::string(what) + ": " + openssl_reason());
-}
-
 Error invalid(std::string message) { return {Errc::invalid, std::move(message)}; }
-
-const unsigned char* bytes_of(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
 
 std::string_view view_of(const ASN1_STRING* string) {
   return {reinterpret_cast<const char*>(ASN1_STRING_get0_data(string)),
           static_cast<std::size_t>(ASN1_STRING_length(string))};
-}
-
-// The DER of any object that has an i2d function.
-template <auto Encode, class T>
-std::string der_of(const T* object) {
-  unsigned char* bytes = nullptr;
-  const int length = Encode(object, &bytes);
-  must(length > 0, "DER encoding");
-  std::string der(reinterpret_cast<char*>(bytes), static_cast<std::size_t>(length));
-  OPENSSL_free(bytes);
-  return der;
 }
 
 Time time_of(const ASN1_TIME* time) {
@@ -167,12 +129,20 @@ Secret private_key_pem(const KeyPair& pair) {
   return text;
 }
 
-void set_public_key(X509* certificate, const KeyPair& pair) {
-  auto* point = static_cast<unsigned char*>(OPENSSL_memdup(pair.point.data(), pair.point.size()));
-  must(point != nullptr &&
-           X509_PUBKEY_set0_param(X509_get_X509_PUBKEY(certificate), OBJ_nid2obj(NID_X9_62_id_ecPublicKey),
-                                  V_ASN1_OBJECT, OBJ_nid2obj(NID_X9_62_prime256v1), point,
-                                  static_cast<int>(pair.point.size())) == 1,
+PublicKey public_key_of(const KeyPair& pair) {
+  return {NID_X9_62_id_ecPublicKey, NID_X9_62_prime256v1,
+          std::string(reinterpret_cast<const char*>(pair.point.data()), pair.point.size())};
+}
+
+// An EC key's parameter is its curve, RSA's is NULL, and Ed25519 has none (RFC 5480, 3279, 8410).
+void set_public_key(X509* certificate, const PublicKey& key) {
+  auto* bits = static_cast<unsigned char*>(OPENSSL_memdup(key.bits.data(), key.bits.size()));
+  const int parameter_type = key.curve != 0                       ? V_ASN1_OBJECT
+                             : key.algorithm == NID_rsaEncryption ? V_ASN1_NULL
+                                                                  : V_ASN1_UNDEF;
+  must(bits != nullptr && X509_PUBKEY_set0_param(X509_get_X509_PUBKEY(certificate), OBJ_nid2obj(key.algorithm),
+                                                 parameter_type, key.curve != 0 ? OBJ_nid2obj(key.curve) : nullptr,
+                                                 bits, static_cast<int>(key.bits.size())) == 1,
        "setting a public key");
 }
 
@@ -255,14 +225,14 @@ void add_alternative_names(X509* certificate, const AlternativeNames& alternativ
 }
 
 // A certificate with version, serial, validity and public key; the rest is for the caller to add.
-X509Ptr start_certificate(std::int64_t serial, std::time_t not_before, std::time_t not_after, const KeyPair& pair) {
+X509Ptr start_certificate(std::int64_t serial, std::time_t not_before, std::time_t not_after, const PublicKey& key) {
   X509Ptr certificate(X509_new());
   must(certificate != nullptr && X509_set_version(certificate.get(), X509_VERSION_3) == 1 &&
            ASN1_INTEGER_set_int64(X509_get_serialNumber(certificate.get()), serial) == 1 &&
            ASN1_TIME_set(X509_getm_notBefore(certificate.get()), not_before) != nullptr &&
            ASN1_TIME_set(X509_getm_notAfter(certificate.get()), not_after) != nullptr,
        "starting a certificate");
-  set_public_key(certificate.get(), pair);
+  set_public_key(certificate.get(), key);
   return certificate;
 }
 
@@ -303,8 +273,8 @@ int no_passphrase(char*, int, int, void* asked) {
 
 class AuthorityFiles {
  public:
-  AuthorityFiles(const fs::path& directory, const std::string& stem)
-      : certificate_(directory / (stem + ".crt")), key_(directory / (stem + ".key")), stem_(stem) {}
+  AuthorityFiles(const fs::path& directory, const std::string& stem, const Program& program)
+      : certificate_(directory / (stem + ".crt")), key_(directory / (stem + ".key")), stem_(stem), program_(program) {}
 
   Result<Authority> open(Time now, bool log_exists) const {
     const ErrorScope errors;
@@ -343,9 +313,10 @@ class AuthorityFiles {
   Result<void> create(Time now) const {
     const std::time_t start = seconds_of(now);
     const KeyPair pair = generate_key();
-    const X509Ptr certificate = start_certificate(0, start, start + kAuthoritySeconds, pair);
+    const X509Ptr certificate = start_certificate(0, start, start + kAuthoritySeconds, public_key_of(pair));
     X509* const x509 = certificate.get();
-    add_name_entry(X509_get_subject_name(x509), NID_commonName, "k3s-" + stem_ + "@" + std::to_string(start));
+    add_name_entry(X509_get_subject_name(x509), NID_commonName,
+                   std::string(program_.name) + "-" + stem_ + "@" + std::to_string(start));
     must(X509_set_issuer_name(x509, X509_get_subject_name(x509)) == 1, "setting the issuer");
     add_key_usage(x509, true);
     const ConstraintsPtr constraints(BASIC_CONSTRAINTS_new());
@@ -425,6 +396,7 @@ class AuthorityFiles {
 
   fs::path certificate_, key_;
   std::string stem_;
+  const Program& program_;
 };
 
 // ---- Leaves ----------------------------------------------------------------------------------------------
@@ -452,7 +424,8 @@ void add_authority_key_id(X509* certificate, const Authority& authority) {
   add_extension(certificate, NID_authority_key_identifier, false, key_id.get());
 }
 
-Result<IssuedCertificate> sign(const Authority& authority, const Leaf& leaf, Time now) {
+// `key`: whose key it is for; null: a fresh one, which is handed out with the certificate.
+Result<IssuedCertificate> sign(const Authority& authority, const Leaf& leaf, const PublicKey* key, Time now) {
   const ErrorScope errors;
   if (now > authority.not_after)
     return invalid("the CA certificate expired at " + authority.not_after.to_string() +
@@ -461,9 +434,11 @@ Result<IssuedCertificate> sign(const Authority& authority, const Leaf& leaf, Tim
   if (not_after <= authority.not_before)
     return invalid("the CA certificate is valid only from " + authority.not_before.to_string() +
                    "; correct this machine's clock");
-  const KeyPair pair = generate_key();
+  std::optional<KeyPair> pair;
+  if (key == nullptr) pair = generate_key();
   const X509Ptr certificate =
-      start_certificate(random_serial(), seconds_of(authority.not_before), seconds_of(not_after), pair);
+      start_certificate(random_serial(), seconds_of(authority.not_before), seconds_of(not_after),
+                        pair ? public_key_of(*pair) : *key);
   X509* const x509 = certificate.get();
   X509_NAME* const subject = X509_get_subject_name(x509);
   if (!leaf.organization.empty()) add_name_entry(subject, NID_organizationName, leaf.organization);
@@ -479,7 +454,7 @@ Result<IssuedCertificate> sign(const Authority& authority, const Leaf& leaf, Tim
   IssuedCertificate issued;
   issued.leaf_pem = certificate_pem(x509);
   issued.ca_pem = authority.pem.ends_with('\n') ? authority.pem : authority.pem + "\n";
-  issued.key_pem = private_key_pem(pair);
+  if (pair) issued.key_pem = private_key_pem(*pair);
   issued.subject = "CN=" + leaf.common_name + (leaf.organization.empty() ? "" : ",O=" + leaf.organization);
   issued.serial = serial_of(x509);
   issued.sha256 = sha256_hex(der_of<i2d_X509>(x509));
@@ -558,17 +533,18 @@ Result<void> verify(X509_STORE* store, X509* certificate, Time now) {
 
 // ---- Issuer ----------------------------------------------------------------------------------------------
 
-std::string_view name_of(Purpose purpose) {
+std::string_view name_of(Purpose purpose, const Program& program) {
   switch (purpose) {
     case Purpose::serving_kubelet: return "serving-kubelet";
     case Purpose::client_kubelet: return "client-kubelet";
     case Purpose::client_kube_proxy: return "client-kube-proxy";
-    case Purpose::client_k3s_controller: return "client-k3s-controller";
+    case Purpose::client_program_controller: return program.controller_stem;
   }
   fatal("a Purpose without a name");
 }
 
 struct Issuer::State {
+  const Program* program = nullptr;
   Authority client, server;
   std::string ca_hash;
   StorePtr clients;
@@ -579,14 +555,15 @@ Issuer::Issuer(Issuer&&) noexcept = default;
 Issuer& Issuer::operator=(Issuer&&) noexcept = default;
 Issuer::~Issuer() = default;
 
-Result<Issuer> Issuer::open(const fs::path& data_dir, Time now, bool log_exists) {
+Result<Issuer> Issuer::open(const fs::path& data_dir, Time now, bool log_exists, const Program& program) {
   const fs::path directory = data_dir / "tls";
   if (const auto made = ensure_private_directory(directory); !made) return made.error();
-  Result<Authority> client = AuthorityFiles(directory, "client-ca").open(now, log_exists);
+  Result<Authority> client = AuthorityFiles(directory, "client-ca", program).open(now, log_exists);
   if (!client) return client.error();
-  Result<Authority> server = AuthorityFiles(directory, "server-ca").open(now, log_exists);
+  Result<Authority> server = AuthorityFiles(directory, "server-ca", program).open(now, log_exists);
   if (!server) return server.error();
   auto state = std::make_unique<State>();
+  state->program = &program;
   state->client = std::move(*client);
   state->server = std::move(*server);
   state->ca_hash = sha256_hex(state->server.pem);
@@ -594,6 +571,13 @@ Result<Issuer> Issuer::open(const fs::path& data_dir, Time now, bool log_exists)
   return Issuer(std::move(state));
 }
 
+const Program& Issuer::program() const { return *state_->program; }
+const Program* Issuer::made_by() const {
+  for (const Authority* authority : {&state_->client, &state_->server})
+    if (const auto names = subject_values(authority->certificate.get(), NID_commonName); names && !names->empty())
+      if (const Program* program = program_of_authority(names->front())) return program;
+  return nullptr;
+}
 const std::string& Issuer::server_ca_pem() const { return state_->server.pem; }
 const std::string& Issuer::client_ca_pem() const { return state_->client.pem; }
 const std::string& Issuer::ca_hash() const { return state_->ca_hash; }
@@ -601,7 +585,8 @@ const std::string& Issuer::server_ca_sha256() const { return state_->server.sha2
 const std::string& Issuer::client_ca_sha256() const { return state_->client.sha256; }
 
 Result<IssuedCertificate> Issuer::issue(Purpose purpose, const NodeName& node,
-                                        const std::vector<std::string>& addresses, Time now) const {
+                                        const std::vector<std::string>& addresses, Time now,
+                                        const PublicKey* key) const {
   const bool for_kubelet = purpose == Purpose::serving_kubelet || purpose == Purpose::client_kubelet;
   if (for_kubelet && node.str().empty()) return invalid("a kubelet's certificate needs a node name");
   Leaf leaf;
@@ -622,15 +607,15 @@ Result<IssuedCertificate> Issuer::issue(Purpose purpose, const NodeName& node,
       leaf.organization = "system:nodes";
       break;
     case Purpose::client_kube_proxy: leaf.common_name = "system:kube-proxy"; break;
-    case Purpose::client_k3s_controller: leaf.common_name = "system:k3s-controller"; break;
+    case Purpose::client_program_controller: leaf.common_name = state_->program->controller_user; break;
   }
-  return sign(leaf.serves ? state_->server : state_->client, leaf, now);
+  return sign(leaf.serves ? state_->server : state_->client, leaf, key, now);
 }
 
 Result<IssuedCertificate> Issuer::issue_listener(const std::vector<std::string>& names,
                                                  const std::string& cluster_domain, Time now) const {
   Leaf leaf;
-  leaf.common_name = leaf.organization = "k3s";
+  leaf.common_name = leaf.organization = state_->program->name;
   leaf.serves = true;
   add_loopback(&leaf.alternatives);
   for (const char* name : {"kubernetes", "kubernetes.default", "kubernetes.default.svc"})
@@ -649,7 +634,7 @@ Result<IssuedCertificate> Issuer::issue_listener(const std::vector<std::string>&
                      "IP address");
     leaf.alternatives.add_dns(to_lower(name));
   }
-  return sign(state_->server, leaf, now);
+  return sign(state_->server, leaf, nullptr, now);
 }
 
 Result<ClientIdentity> Issuer::authenticate(std::string_view der, Time now) const {

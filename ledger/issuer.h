@@ -3,8 +3,8 @@
 //
 // Files below the data directory, k3s' names and modes (directories 0700, certificates 0644, keys 0600):
 //   tls/client-ca.crt, tls/client-ca.key, tls/server-ca.crt, tls/server-ca.key
-// Created at the first start: ECDSA P-256, self-signed, serial 0, CN `k3s-client-ca@<unix time>` /
-// `k3s-server-ca@<unix time>`, 10 years. Afterwards read byte for byte: the CA hash in every token is the hash
+// Created at the first start: ECDSA P-256, self-signed, serial 0, CN `<program>-client-ca@<unix time>` /
+// `<program>-server-ca@<unix time>`, 10 years. Afterwards read byte for byte: the CA hash in every token is the hash
 // of server-ca.crt's bytes and must never change. CAs of the operator's own may lie there instead: PEM, an EC or
 // RSA key without a passphrase, in the .crt the signer first and then, if wanted, more CA certificates. Keys that
 // others may read are set back to 0600.
@@ -18,17 +18,19 @@
 #include <string_view>
 #include <vector>
 
+#include "ledger/certificate_request.h"
+#include "ledger/program.h"
 #include "ledger/types.h"
 
 namespace ledger {
 
-enum class Purpose { serving_kubelet, client_kubelet, client_kube_proxy, client_k3s_controller };
+enum class Purpose { serving_kubelet, client_kubelet, client_kube_proxy, client_program_controller };
 // "serving-kubelet": the `purpose` of certificate_issued and the stem of the endpoint's name.
-std::string_view name_of(Purpose purpose);
+std::string_view name_of(Purpose purpose, const Program& program = kK3s);
 
 struct IssuedCertificate {
   // What the agent receives: leaf PEM, CA PEM (the whole file), then the private key PEM (`EC PRIVATE KEY`, no
-  // EC PARAMETERS). Each ends with a line end.
+  // EC PARAMETERS; none where the key is the agent's own). Each ends with a line end.
   std::string leaf_pem, ca_pem;
   Secret key_pem;
   // What the log keeps.
@@ -51,13 +53,19 @@ class Issuer {
   // `log_exists`: a log is there already, so missing CA files are an error, not a first start.
   // Errors name the file and what to do: unreadable, not PEM, only one of the two there, a private key in the .crt,
   // key encrypted or not the certificate's, not a CA, expired.
-  static Result<Issuer> open(const std::filesystem::path& data_dir, Time now, bool log_exists);
+  static Result<Issuer> open(const std::filesystem::path& data_dir, Time now, bool log_exists,
+                             const Program& program = kK3s);
 
   Issuer(Issuer&&) noexcept;
   Issuer& operator=(Issuer&&) noexcept;
   ~Issuer();
 
-  // The bytes of the files, for /cacerts, /v1-k3s/server-ca.crt and /v1-k3s/client-ca.crt.
+  // Whose agents the certificates are for.
+  const Program& program() const;
+  // Which program's server made the CAs, by their names; null: they do not say.
+  const Program* made_by() const;
+
+  // The bytes of the files, for /cacerts, <prefix>server-ca.crt and <prefix>client-ca.crt.
   const std::string& server_ca_pem() const;
   const std::string& client_ca_pem() const;
   // SHA-256 of server_ca_pem(): the <hash> of K10<hash>::...
@@ -66,15 +74,16 @@ class Issuer {
   const std::string& server_ca_sha256() const;
   const std::string& client_ca_sha256() const;
 
-  // A fresh P-256 key and a certificate for it. `node` and `addresses` matter to the kubelet purposes only;
+  // A certificate for `key` (certificate_request.h); without one, for a fresh P-256 key that goes with it, never used
+  // for another certificate. `node` and `addresses` matter to the kubelet purposes only;
   // addresses (text IPs) go into the serving certificate's SANs with 127.0.0.1, ::1, localhost and the name.
   // not_before is the CA's (k3s until v1.35.2: tolerant of agents whose clock is behind), not_after is
   // now + 365 days, never later than the CA's own. About 0.1 ms. Errc::invalid: a kubelet purpose without a node
   // name, an address that is none, more than 64 addresses, a clock outside the CA's validity.
   Result<IssuedCertificate> issue(Purpose purpose, const NodeName& node, const std::vector<std::string>& addresses,
-                                  Time now) const;
+                                  Time now, const PublicKey* key = nullptr) const;
 
-  // The listener's own certificate: CN and O `k3s`, serverAuth, signed by the server CA. `names` are DNS names
+  // The listener's own certificate: CN and O the program's name, serverAuth, signed by the server CA. `names` are DNS names
   // or IP addresses; 127.0.0.1, ::1, localhost and kubernetes[.default[.svc[.<domain>]]] are always added.
   Result<IssuedCertificate> issue_listener(const std::vector<std::string>& names, const std::string& cluster_domain,
                                            Time now) const;

@@ -15,9 +15,13 @@ constexpr const char* kFooter =
     "Examples:\n"
     "  ledger serve                                      everything below /var/lib/ledger, port 6443\n"
     "  ledger serve --data-dir ./data --listen 127.0.0.1 --https-port 16443\n"
-    "  ledger serve --token-file /etc/ledger/token --tls-san ledger.example.org\n\n"
+    "  ledger serve --token-file /etc/ledger/token --tls-san ledger.example.org\n"
+    "  ledger serve --program rke2                       agents of RKE2: supervisor on 9345, kube API on 6443\n"
+    "  ledger serve --https-port 6443 --supervisor-port 9345    the same split for k3s: agents send kube API\n"
+    "                                                    traffic to 6443 of this host, everything else to 9345\n\n"
     "Agents join with the token in <data-dir>/node-token:\n"
-    "  k3s agent --server https://<this machine>:6443 --token-file node-token\n\n"
+    "  k3s agent --server https://<this machine>:6443 --token-file node-token\n"
+    "  rke2 agent --server https://<this machine>:9345 --token-file node-token\n\n"
     "SIGTERM stops in order: requests under way finish, tunnels close, the log is closed. kill -9 loses nothing\n"
     "that was acknowledged.\n\n"
     "Exit status: 0 stopped in order, 1 the start failed or the log could not be written, 2 wrong usage.\n";
@@ -25,6 +29,9 @@ constexpr const char* kFooter =
 struct Arguments {
   api::ServerOptions server;
   std::string data_dir = kDefaultDataDir;
+  std::string program{kK3s.name};
+  std::uint16_t supervisor_port = 0;
+  CLI::Option* supervisor_port_given = nullptr;
   std::string token, token_file, agent_token, agent_token_file;
   std::string log_level = "info";
 };
@@ -38,19 +45,27 @@ Result<Secret> secret_from(const std::string& text, const std::string& file) {
   return Secret(trim(*read));
 }
 
-std::string join_lines(const api::Server& server) {
+std::string join_lines(const api::Server& server, const Program& program) {
   const std::string token_file = (server.data_dir() / "node-token").string();
-  return fmt::format(
-      "ledger {} is ready on {} (data in {})\n"
-      "join a k3s agent:   k3s agent --server {} --token-file {}\n"
-      "or a played one:    ledger agent --server {} --token-file {} --node-name demo-1 --generation G5\n",
-      LEDGER_VERSION, server.url(), server.data_dir().string(), server.url(), token_file, server.url(), token_file);
+  std::string lines = fmt::format("ledger {} is ready on {} (data in {})\n", LEDGER_VERSION, server.url(),
+                                  server.data_dir().string());
+  if (server.https_port() != server.port())
+    lines += fmt::format("kube API paths:     port {}\n", server.https_port());
+  lines += fmt::format("{:<20}{} agent --server {} --token-file {}\n", fmt::format("join {} {} agent:", &program == &kRke2 ? "an" : "a", program.name),
+                       program.name, server.url(), token_file);
+  return lines + fmt::format("or a played one:    ledger agent {}--server {} --token-file {} --node-name demo-1{}\n",
+                             &program == &kRke2 ? "--rke2 " : "", server.url(), token_file,
+                             &program == &kRke2 ? "" : " --generation G5");
 }
 
 int serve(Arguments& arguments) {
   spdlog::set_level(spdlog::level::from_str(arguments.log_level));
   api::ServerOptions& options = arguments.server;
   options.data_dir = arguments.data_dir;
+  const Result<const Program*> program = find_program(arguments.program);
+  if (!program) return fail(program.error());
+  options.program = *program;
+  if (arguments.supervisor_port_given->count() > 0) options.supervisor_port = arguments.supervisor_port;
   Result<Secret> token = secret_from(arguments.token, arguments.token_file);
   if (!token) return fail(token.error());
   Result<Secret> agent_token = secret_from(arguments.agent_token, arguments.agent_token_file);
@@ -59,7 +74,7 @@ int serve(Arguments& arguments) {
   options.agent_token = std::move(*agent_token);
   const Result<std::unique_ptr<api::Server>> server = api::Server::start(std::move(options));
   if (!server) return fail(server.error());
-  std::fputs(join_lines(**server).c_str(), stdout);
+  std::fputs(join_lines(**server, **program).c_str(), stdout);
   std::fflush(stdout);
   const Result<void> stopped = (*server)->run();
   if (stopped) return 0;
@@ -79,8 +94,15 @@ void add_serve(CLI::App& app, int& exit_code) {
   command->add_option("--data-dir", arguments->data_dir, "Where everything is kept (created, mode 0700)")
       ->capture_default_str();
   command->add_option("--listen", server.listen, "IP address to listen on; :: takes IPv4 too")->capture_default_str();
+  command->add_option("--program", arguments->program, "Whose agents join: k3s or rke2. One data directory, one program")
+      ->check(CLI::IsMember({"k3s", "rke2"}))
+      ->capture_default_str();
   command->add_option("--https-port", server.https_port, "Port to listen on; 0 takes a free one")
       ->capture_default_str();
+  arguments->supervisor_port_given = command->add_option(
+      "--supervisor-port", arguments->supervisor_port,
+      "Port agents join at, where it is another one (default: --https-port; rke2: 9345). --https-port then has "
+      "what agents ask of a kube-apiserver only");
   command->add_option("--advertise-address", server.advertise_address,
                       "IP address agents are told to use (default: this machine's first)");
   command->add_option("--tls-san", server.tls_sans, "Further names or IPs for the server's certificate (repeatable)");
@@ -98,7 +120,8 @@ void add_serve(CLI::App& app, int& exit_code) {
   network->add_option("--service-cidr", cluster.service_cidr, "Service addresses")->capture_default_str();
   network->add_option("--cluster-dns", cluster.cluster_dns, "DNS service address")->capture_default_str();
   network->add_option("--cluster-domain", cluster.cluster_domain, "DNS domain")->capture_default_str();
-  network->add_option("--flannel-backend", cluster.flannel_backend, "none turns flannel off")->capture_default_str();
+  network->add_option("--flannel-backend", cluster.flannel_backend,
+                      "none turns flannel off (default: vxlan; rke2: none)");
   network->add_option("--service-node-port-range", cluster.service_node_port_range, "NodePort range")
       ->capture_default_str();
 

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "ledger/credentials.h"
+#include "tests/support/csr.h"
 #include "tests/support/run_command.h"
 #include "tests/support/temp_dir.h"
 
@@ -389,9 +390,69 @@ INSTANTIATE_TEST_SUITE_P(Purposes, ClientLeafTest,
                                                     "O = system:nodes, CN = system:node:web-1"},
                                          ClientLeaf{"kube_proxy", Purpose::client_kube_proxy,
                                                     "CN=system:kube-proxy", "CN = system:kube-proxy"},
-                                         ClientLeaf{"controller", Purpose::client_k3s_controller,
+                                         ClientLeaf{"controller", Purpose::client_program_controller,
                                                     "CN=system:k3s-controller", "CN = system:k3s-controller"}),
                          [](const auto& row) { return row.param.name; });
+
+// ---- keys of the agents' own -----------------------------------------------------------------------------
+
+TEST_F(IssuerTest, ABroughtKeyIsCertifiedAndNoneIsHandedOut) {
+  const Issuer issuer = open_issuer();
+  for (const char* kind : {test::kP256, test::kP384, test::kRsa2048, test::kEd25519}) {
+    const auto key = read_certificate_request(test::fresh_csr(dir_.path(), kind));
+    ASSERT_TRUE(key) << kind << ": " << key.error().message;
+    for (const Purpose purpose : {Purpose::serving_kubelet, Purpose::client_kubelet, Purpose::client_kube_proxy,
+                                  Purpose::client_program_controller}) {
+      const auto issued = issuer.issue(purpose, node("web-1"), {}, kNow, &*key);
+      ASSERT_TRUE(issued) << issued.error().message;
+      EXPECT_TRUE(issued->key_pem.empty());
+      EXPECT_EQ(issued->public_key, in_dir("openssl pkey -in own.key -pubout -outform DER | sha256sum").substr(0, 64));
+      const std::string text = describe(*issued);
+      EXPECT_EQ(openssl("x509 -noout -pubkey -in " + shell_quoted(dir_ / "leaf.crt")),
+                in_dir("openssl pkey -in own.key -pubout"));
+      EXPECT_THAT(text, HasSubstr("ecdsa-with-SHA256")) << "signed by the CA, whatever the key is";
+      const bool serving = purpose == Purpose::serving_kubelet;
+      openssl_verify(serving ? "server-ca.crt" : "client-ca.crt", serving ? "sslserver" : "sslclient");
+    }
+  }
+}
+
+// The subject and the extensions come from who asks: nothing that a request asks for gets in.
+TEST_F(IssuerTest, NothingButTheKeyOfARequestIsTaken) {
+  const Issuer issuer = open_issuer();
+  put_file(dir_ / "csr.cnf",
+           "[req]\ndistinguished_name=dn\nreq_extensions=ext\nprompt=no\n[dn]\nCN=system:node:other\nO=system:masters\n"
+           "[ext]\nbasicConstraints=critical,CA:TRUE\nsubjectAltName=DNS:kubernetes\nextendedKeyUsage=serverAuth\n");
+  const auto key = read_certificate_request(test::fresh_csr(dir_.path(), test::kP256, "-config csr.cnf"));
+  ASSERT_TRUE(key) << key.error().message;
+  const auto issued = issuer.issue(Purpose::client_kubelet, node("web-1"), {}, kNow, &*key);
+  ASSERT_TRUE(issued) << issued.error().message;
+  const std::string text = describe(*issued);
+  for (const char* asked : {"other", "masters", "CA:TRUE", "kubernetes", "Server Authentication"})
+    EXPECT_THAT(text, Not(HasSubstr(asked)));
+  EXPECT_EQ(issued->subject, "CN=system:node:web-1,O=system:nodes");
+}
+
+TEST_F(IssuerTest, NamesOfRke2) {
+  auto opened = Issuer::open(dir_.path(), kNow, false, kRke2);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(&opened->program(), &kRke2);
+  EXPECT_EQ(opened->made_by(), &kRke2);
+  const std::string now = std::to_string(kNow.micros / 1'000'000);
+  for (const char* stem : {"client-ca", "server-ca"})
+    EXPECT_EQ(openssl("x509 -noout -subject -nameopt RFC2253 -in " + shell_quoted(tls(std::string(stem) + ".crt"))),
+              "subject=CN=rke2-" + std::string(stem) + "@" + now + "\n");
+  const auto controller = opened->issue(Purpose::client_program_controller, {}, {}, kNow);
+  EXPECT_EQ(controller->subject, "CN=system:rke2-controller");
+  EXPECT_EQ(opened->issue_listener({}, "", kNow)->subject, "CN=rke2,O=rke2");
+  EXPECT_EQ(name_of(Purpose::client_program_controller, kRke2), "client-rke2-controller");
+  EXPECT_EQ(opened->issue(Purpose::client_kubelet, node("a"), {}, kNow)->subject, "CN=system:node:a,O=system:nodes");
+  // Opened for another program: the names are that one's, and who made the CAs can be seen.
+  const auto other = Issuer::open(dir_.path(), kNow, true);
+  EXPECT_EQ(other->made_by(), &kRke2);
+  EXPECT_EQ(&other->program(), &kK3s);
+  EXPECT_EQ(other->server_ca_pem(), opened->server_ca_pem());
+}
 
 TEST_F(IssuerTest, LongestNodeNamePassesThePlaceWhereOpenSslStopsAt64) {
   std::string name(253, 'n');
@@ -598,7 +659,7 @@ TEST(PurposeTest, NamesAreThoseOfTheLog) {
   EXPECT_EQ(name_of(Purpose::serving_kubelet), "serving-kubelet");
   EXPECT_EQ(name_of(Purpose::client_kubelet), "client-kubelet");
   EXPECT_EQ(name_of(Purpose::client_kube_proxy), "client-kube-proxy");
-  EXPECT_EQ(name_of(Purpose::client_k3s_controller), "client-k3s-controller");
+  EXPECT_EQ(name_of(Purpose::client_program_controller), "client-k3s-controller");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ledger/result.h"
+#include "replay/render.h"
 
 namespace ledger::tools {
 
@@ -13,12 +14,16 @@ inline constexpr const char* kDefaultDataDir = "/var/lib/ledger";
 
 void add_serve(CLI::App& app, int& exit_code);
 void add_replay(CLI::App& app, int& exit_code);
+void add_triage(CLI::App& app, int& exit_code);
 void add_node(CLI::App& app, int& exit_code);
 void add_export(CLI::App& app, int& exit_code);
 void add_verify(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
 void add_agent(CLI::App& app, int& exit_code);
 void add_man(CLI::App& app, int& exit_code);
+
+// Colour when standard output is a terminal and NO_COLOR is not set.
+replay::TextStyle style_of_terminal();
 
 // Prints "ledger: <message>" to standard error and returns 1.
 int fail(const Error& error);

@@ -25,6 +25,7 @@
 
 #include "api/listener.h"
 #include "api/service.h"
+#include "ledger/adopt.h"
 #include "ledger/credentials.h"
 #include "ledger/issuer.h"
 #include "ledger/ledger.h"
@@ -220,6 +221,9 @@ Result<void> Server::State::describe_cluster() {
   listener_names.push_back(options.advertise_address);
   listener_names.push_back(host_name());
   listener_names.insert(listener_names.end(), options.tls_sans.begin(), options.tls_sans.end());
+  const Result<std::vector<std::string>> adopted = adopted_listener_names(options.data_dir);
+  if (!adopted) return adopted.error();
+  listener_names.insert(listener_names.end(), adopted->begin(), adopted->end());
   return {};
 }
 
@@ -354,6 +358,7 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   if (const Result<void> made = make_data_dir(dir); !made) return made.error();
   // The log first: it is the lock that keeps a second server out of the directory.
   if (const Result<void> opened = state->open_ledger(); !opened) return opened.error();
+  if (const Result<void> whole = check_adoption(dir); !whole) return whole.error();
   const bool log_exists = state->ledger->log().head() > 0;
   Result<Credentials> credentials = Credentials::open({.data_dir = dir,
                                                        .token = state->options.token.clone(),
@@ -371,7 +376,8 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   if (const Result<void> listening = state->listen(); !listening) return listening.error();
   if (const Result<void> described = state->describe_cluster(); !described) return described.error();
   if (const Result<void> renewed = state->renew_certificate(); !renewed) return renewed.error();
-  if (const Result<void> written = state->credentials->write_token_files(state->issuer->ca_hash()); !written)
+  const std::string token_hash = token_hash_for(dir, *state->issuer);
+  if (const Result<void> written = state->credentials->write_token_files(token_hash); !written)
     return written.error();
   if (const Result<void> noted = state->note_start(); !noted) return noted.error();
   const boost::json::object description = {{"url", state->local_url}, {"pid", static_cast<std::int64_t>(getpid())}};

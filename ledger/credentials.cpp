@@ -184,6 +184,12 @@ Result<Secret> read_secret_file(const fs::path& path, std::size_t max_bytes) {
   return Secret(bytes.text);
 }
 
+Result<Secret> read_foreign_secret(const fs::path& path, std::size_t max_bytes) {
+  WipedString bytes;
+  if (const auto read = read_into(&bytes.text, path, max_bytes, false); !read) return read.error();
+  return Secret(bytes.text);
+}
+
 Result<void> write_file(const fs::path& path, std::string_view bytes, unsigned mode) {
   const fs::path temporary = temporary_for(path);
   if (!remove_leftover(temporary)) return io_error("write", temporary, errno);
@@ -198,6 +204,11 @@ Result<void> write_file(const fs::path& path, std::string_view bytes, unsigned m
     return io_error("write", temporary, error);
   }
   return move_into_place(temporary, path);
+}
+
+Result<void> remove_file(const fs::path& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return io_error("remove", path, errno);
+  return sync_directory(directory_of(path));
 }
 
 Result<void> ensure_private_directory(const fs::path& path) {
@@ -451,9 +462,7 @@ const char* password_fault(std::string_view password) {
   return has_control(password) ? "has a control character in a password" : nullptr;
 }
 
-struct Passwords {
-  Secret server, node;
-};
+using Passwords = JoinPasswords;
 
 class PasswdFile {
  public:
@@ -489,11 +498,13 @@ class PasswdFile {
 
   std::string_view bytes() const { return bytes_.reveal(); }
 
-  // The file with these passwords: our lines in k3s' form, those of others as they are.
+  // The file with these passwords: lines that change in k3s' form, others as they are.
   Secret with(const Passwords& passwords, const Program& program) const {
     WipedString out(bytes_.reveal().size() + 4 * kMaxToken + 256);
     for (const PasswdRecord& record : records_) {
-      if (!record.is_for("node") && !record.is_for("server")) {
+      const bool ours = record.is_for("node") || record.is_for("server");
+      const Secret& wanted = record.is_for("node") ? passwords.node : passwords.server;
+      if (!ours || record.columns[0].reveal() == wanted.reveal()) {
         out.text += record.raw;
         if (!record.raw.ends_with('\n')) out.text += '\n';
       } else {
@@ -545,11 +556,22 @@ Result<Passwords> load_passwords(const fs::path& path, const Secret& server_opti
   else
     now.node = separate ? old_node.clone() : now.server.clone();
 
+  const bool unchanged = now.server.reveal() == old_server.reveal() && now.node.reveal() == old_node.reveal();
   const Secret wanted = file->with(now, program);
-  if (!exists || wanted.reveal() != file->bytes())
+  if (!exists || (!unchanged && wanted.reveal() != file->bytes()))
     if (const auto written = write_file(path, wanted.reveal(), 0600); !written) return written.error();
   return now;
 }
+
+}  // namespace
+
+Result<JoinPasswords> read_join_passwords(const Secret& bytes, const fs::path& path) {
+  const Result<PasswdFile> file = PasswdFile::parse(bytes.clone(), path);
+  if (!file) return file.error();
+  return JoinPasswords{file->password_of("server"), file->password_of("node")};
+}
+
+namespace {
 
 // ---- cred/fingerprint.key, cred/operator-token -----------------------------------------------------------
 

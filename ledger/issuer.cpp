@@ -34,6 +34,7 @@ constexpr std::int64_t kLeafSeconds = 365 * kDay;
 constexpr std::int64_t kAuthoritySeconds = 10 * 365 * kDay;
 constexpr std::size_t kMaxClientCertificate = 16 << 10;
 constexpr std::size_t kMaxAddresses = 64;
+constexpr int kLeastRsaBits = 2048;  // OpenSSL's security level 2, Debian's default
 constexpr std::size_t kScalarBytes = 32, kPointBytes = 65;
 
 using X509Ptr = std::unique_ptr<X509, FreeWith<X509_free>>;
@@ -48,6 +49,8 @@ using UsagesPtr = std::unique_ptr<EXTENDED_KEY_USAGE, FreeWith<EXTENDED_KEY_USAG
 using KeyIdPtr = std::unique_ptr<AUTHORITY_KEYID, FreeWith<AUTHORITY_KEYID_free>>;
 using ConstraintsPtr = std::unique_ptr<BASIC_CONSTRAINTS, FreeWith<BASIC_CONSTRAINTS_free>>;
 using StorePtr = std::unique_ptr<X509_STORE, FreeWith<X509_STORE_free>>;
+void free_list(STACK_OF(X509) * certificates) { sk_X509_free(certificates); }
+using CertificatesPtr = std::unique_ptr<STACK_OF(X509), FreeWith<free_list>>;
 using StoreContextPtr = std::unique_ptr<X509_STORE_CTX, FreeWith<X509_STORE_CTX_free>>;
 
 Error invalid(std::string message) { return {Errc::invalid, std::move(message)}; }
@@ -271,6 +274,19 @@ int no_passphrase(char*, int, int, void* asked) {
   return -1;
 }
 
+// "P-256", "other" where Go's x509 (so every agent) does not know the curve; empty for a key that has none.
+std::string_view curve_of(const EVP_PKEY* key) {
+  if (EVP_PKEY_is_a(key, "EC") != 1) return "";
+  std::array<char, 80> name{};
+  if (EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_GROUP_NAME, name.data(), name.size(), nullptr) != 1)
+    return "other";
+  const std::string_view group(name.data());
+  if (group == "prime256v1") return "P-256";
+  if (group == "secp384r1") return "P-384";
+  if (group == "secp521r1") return "P-521";
+  return group == "secp224r1" ? "P-224" : "other";
+}
+
 class AuthorityFiles {
  public:
   AuthorityFiles(const fs::path& directory, const std::string& stem, const Program& program)
@@ -332,23 +348,44 @@ class AuthorityFiles {
 
   Result<Authority> load(std::string pem, const Secret& key_pem, Time now) const {
     Authority authority;
-    if (const auto read = read_bundle(pem, &authority); !read) return read.error();
-    const X509* const x509 = authority.certificate.get();
-    authority.not_before = time_of(X509_get0_notBefore(x509));
-    authority.not_after = time_of(X509_get0_notAfter(x509));
-    authority.sha256 = sha256_hex(der_of<i2d_X509>(x509));
-    authority.pem = std::move(pem);
-    if (authority.not_after < now)
-      return bad(certificate_, "expired at " + authority.not_after.to_string() +
-                                   "; put a valid CA in its place, or correct this machine's clock (now " +
-                                   now.to_string() + ")");
-    Result<KeyPtr> key = read_key(key_pem);
-    if (!key) return key.error();
-    authority.key = std::move(*key);
-    if (X509_check_private_key(x509, authority.key.get()) != 1)
-      return bad(key_, "is not the key of '" + certificate_.string() + "'; restore both from the same backup");
+    const std::vector<std::string> faults = judge(std::move(pem), &key_pem, now, &authority);
+    if (!faults.empty()) return invalid(faults.front());
     return authority;
   }
+
+ public:
+  // Everything that is wrong with the two; none: `authority` is complete. Without a key only the certificates are
+  // looked at.
+  std::vector<std::string> judge(std::string pem, const Secret* key_pem, Time now, Authority* authority) const {
+    std::vector<std::string> faults;
+    if (const auto read = read_bundle(pem, authority); !read) faults.push_back(read.error().message);
+    const X509* const x509 = authority->certificate.get();
+    authority->pem = std::move(pem);
+    if (x509 != nullptr) {
+      authority->not_before = time_of(X509_get0_notBefore(x509));
+      authority->not_after = time_of(X509_get0_notAfter(x509));
+      authority->sha256 = sha256_hex(der_of<i2d_X509>(x509));
+      if (authority->not_after < now)
+        faults.push_back(bad(certificate_, "expired at " + authority->not_after.to_string() +
+                                               "; put a valid CA in its place, or correct this machine's clock (now " +
+                                               now.to_string() + ")")
+                             .message);
+    }
+    if (key_pem == nullptr) return faults;
+    Result<KeyPtr> key = read_key(*key_pem);
+    if (!key) {
+      faults.push_back(key.error().message);
+      return faults;
+    }
+    authority->key = std::move(*key);
+    if (x509 != nullptr && X509_check_private_key(x509, authority->key.get()) != 1)
+      faults.push_back(bad(key_, "is not the key of '" + certificate_.string() +
+                                     "' (of its first certificate, the signer); restore both from the same backup")
+                           .message);
+    return faults;
+  }
+
+ private:
 
   // A file cut down to nothing (a full disk does that) is no PEM, not a null pointer.
   static BioPtr reading(std::string_view pem) {
@@ -372,14 +409,15 @@ class AuthorityFiles {
                                      : "has a certificate that cannot be read, number " + std::to_string(number) +
                                            " (" + openssl_reason() + "); restore the file from a backup");
       }
-      if (X509_check_ca(x509.get()) != 1)
-        return bad(certificate_, "is not a CA certificate, number " + std::to_string(number) +
-                                     " in the file: it needs basicConstraints CA:TRUE and the key usage "
-                                     "keyCertSign; put a CA in its place");
+      const bool may_sign = X509_check_ca(x509.get()) == 1;
       if (authority->certificate == nullptr)
         authority->certificate = std::move(x509);
       else
         authority->bundle.push_back(std::move(x509));
+      if (!may_sign)
+        return bad(certificate_, "is not a CA certificate, number " + std::to_string(number) +
+                                     " in the file: it needs basicConstraints CA:TRUE and the key usage "
+                                     "keyCertSign; put a CA in its place");
     }
   }
 
@@ -391,6 +429,10 @@ class AuthorityFiles {
     if (key == nullptr) return bad(key_, "holds no PEM private key that can be read; restore it from a backup");
     if (EVP_PKEY_is_a(key.get(), "EC") != 1 && EVP_PKEY_is_a(key.get(), "RSA") != 1)
       return bad(key_, "is neither an EC nor an RSA key; use a CA with one of these");
+    if (curve_of(key.get()) == "other")
+      return bad(key_, "is an EC key on a curve that agents cannot use; use a CA with P-256, P-384 or P-521");
+    if (EVP_PKEY_is_a(key.get(), "RSA") == 1 && EVP_PKEY_get_bits(key.get()) < kLeastRsaBits)
+      return bad(key_, "is an RSA key of fewer than 2048 bits, which TLS refuses; use a CA with a longer one");
     return key;
   }
 
@@ -398,6 +440,56 @@ class AuthorityFiles {
   std::string stem_;
   const Program& program_;
 };
+
+// ---- The CA hash of tokens -------------------------------------------------------------------------------
+
+// Go's rule for a chain that shall serve TLS: a certificate that lists usages must list this one.
+bool may_serve(X509* certificate) {
+  return (X509_get_extension_flags(certificate) & EXFLAG_XKUSAGE) == 0 ||
+         (X509_get_extended_key_usage(certificate) & (XKU_SSL_SERVER | XKU_ANYEKU)) != 0;
+}
+
+// k3s takes what follows the first certificate for a root when it has no authority key id, or its own.
+bool counts_as_root(X509* certificate) {
+  const ASN1_OCTET_STRING* const issuer = X509_get0_authority_key_id(certificate);
+  const ASN1_OCTET_STRING* const own = X509_get0_subject_key_id(certificate);
+  return issuer == nullptr || ASN1_STRING_length(issuer) == 0 ||
+         (own != nullptr && ASN1_OCTET_STRING_cmp(issuer, own) == 0);
+}
+
+// The DER of the root that the first certificate chains to through the others of its file, as Go's
+// x509.Certificate.Verify finds it; empty where it chains to none.
+std::string root_of(const Authority& authority, Time now) {
+  const StorePtr roots(X509_STORE_new());
+  const CertificatesPtr between(sk_X509_new_null());
+  must(roots != nullptr && between != nullptr, "making a store");
+  for (const X509Ptr& extra : authority.bundle)
+    must(counts_as_root(extra.get()) ? X509_STORE_add_cert(roots.get(), extra.get()) == 1
+                                     : sk_X509_push(between.get(), extra.get()) > 0,
+         "making a store");
+  const StoreContextPtr context(X509_STORE_CTX_new());
+  must(context != nullptr && X509_STORE_CTX_init(context.get(), roots.get(), authority.certificate.get(),
+                                                 between.get()) == 1,
+       "verifying");
+  X509_VERIFY_PARAM* const rules = X509_STORE_CTX_get0_param(context.get());
+  X509_VERIFY_PARAM_set_time(rules, seconds_of(now));
+  // Go trusts a root for being listed, self-signed or not, and takes no SHA-1 signature for one.
+  X509_VERIFY_PARAM_set_flags(rules, X509_V_FLAG_PARTIAL_CHAIN);
+  X509_VERIFY_PARAM_set_auth_level(rules, 1);
+  if (X509_verify_cert(context.get()) != 1) return {};
+  STACK_OF(X509)* const chain = X509_STORE_CTX_get0_chain(context.get());
+  const int length = sk_X509_num(chain);
+  for (int i = 0; i < length; ++i)
+    if (!may_serve(sk_X509_value(chain, i))) return {};
+  return der_of<i2d_X509>(sk_X509_value(chain, length - 1));
+}
+
+// k3s' hashCA since v1.26.2 (pkg/clientaccess/token.go).
+std::string ca_hash_of(const Authority& authority, Time now) {
+  const ErrorScope errors;
+  const std::string root = authority.bundle.empty() ? "" : root_of(authority, now);
+  return sha256_hex(root.empty() ? authority.pem : root);
+}
 
 // ---- Leaves ----------------------------------------------------------------------------------------------
 
@@ -531,6 +623,60 @@ Result<void> verify(X509_STORE* store, X509* certificate, Time now) {
 
 }  // namespace
 
+// ---- Files of another server -----------------------------------------------------------------------------
+
+AuthorityReport inspect_authority(const fs::path& certificate, std::string pem, const Secret* key_pem, Time now) {
+  const ErrorScope errors;
+  AuthorityReport report;
+  Authority authority;
+  const std::string stem = certificate.stem().string();
+  report.faults = AuthorityFiles(certificate.parent_path(), stem).judge(std::move(pem), key_pem, now, &authority);
+  X509* const x509 = authority.certificate.get();
+  if (x509 == nullptr) return report;
+  if (const auto names = subject_values(x509, NID_commonName); names && !names->empty())
+    report.common_name = names->front();
+  if (const EVP_PKEY* key = X509_get0_pubkey(x509); key != nullptr) {
+    report.key = std::string(EVP_PKEY_get0_type_name(key)) + " ";
+    const std::string_view curve = curve_of(key);
+    report.key += curve.empty() ? std::to_string(EVP_PKEY_get_bits(key)) : std::string(curve);
+  }
+  report.certificates = 1 + authority.bundle.size();
+  report.sha256 = authority.sha256;
+  report.not_before = authority.not_before;
+  report.not_after = authority.not_after;
+  report.ca_hash = ca_hash_of(authority, now);
+  report.raw_ca_hash = sha256_hex(authority.pem);
+  return report;
+}
+
+std::vector<std::string> names_in_certificate(std::string_view pem) {
+  const ErrorScope errors;
+  std::vector<std::string> names;
+  const BioPtr bio(BIO_new_mem_buf(pem.empty() ? "" : pem.data(), static_cast<int>(pem.size())));
+  must(bio != nullptr, "reading PEM");
+  const X509Ptr x509(PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr));
+  if (x509 == nullptr) return names;
+  const NamesPtr found(
+      static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(x509.get(), NID_subject_alt_name, nullptr, nullptr)));
+  for (int i = 0; found != nullptr && i < sk_GENERAL_NAME_num(found.get()); ++i) {
+    const GENERAL_NAME* const name = sk_GENERAL_NAME_value(found.get(), i);
+    if (name->type == GEN_DNS) names.emplace_back(view_of(name->d.dNSName));
+    if (name->type != GEN_IPADD) continue;
+    const std::string_view bytes = view_of(name->d.iPAddress);
+    std::array<char, INET6_ADDRSTRLEN> text{};
+    const int family = bytes.size() == 4 ? AF_INET : AF_INET6;
+    if ((bytes.size() == 4 || bytes.size() == 16) &&
+        ::inet_ntop(family, bytes.data(), text.data(), text.size()) != nullptr)
+      names.emplace_back(text.data());
+  }
+  return names;
+}
+
+bool is_listener_name(const std::string& name) {
+  AlternativeNames names;
+  return names.add_address(name) || is_dns_name(name);
+}
+
 // ---- Issuer ----------------------------------------------------------------------------------------------
 
 std::string_view name_of(Purpose purpose, const Program& program) {
@@ -546,7 +692,7 @@ std::string_view name_of(Purpose purpose, const Program& program) {
 struct Issuer::State {
   const Program* program = nullptr;
   Authority client, server;
-  std::string ca_hash;
+  std::string ca_hash, raw_ca_hash;
   StorePtr clients;
 };
 
@@ -566,7 +712,8 @@ Result<Issuer> Issuer::open(const fs::path& data_dir, Time now, bool log_exists,
   state->program = &program;
   state->client = std::move(*client);
   state->server = std::move(*server);
-  state->ca_hash = sha256_hex(state->server.pem);
+  state->ca_hash = ca_hash_of(state->server, now);
+  state->raw_ca_hash = sha256_hex(state->server.pem);
   state->clients = make_store(state->client);
   return Issuer(std::move(state));
 }
@@ -581,6 +728,7 @@ const Program* Issuer::made_by() const {
 const std::string& Issuer::server_ca_pem() const { return state_->server.pem; }
 const std::string& Issuer::client_ca_pem() const { return state_->client.pem; }
 const std::string& Issuer::ca_hash() const { return state_->ca_hash; }
+const std::string& Issuer::raw_ca_hash() const { return state_->raw_ca_hash; }
 const std::string& Issuer::server_ca_sha256() const { return state_->server.sha256; }
 const std::string& Issuer::client_ca_sha256() const { return state_->client.sha256; }
 

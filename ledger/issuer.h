@@ -4,10 +4,21 @@
 // Files below the data directory, k3s' names and modes (directories 0700, certificates 0644, keys 0600):
 //   tls/client-ca.crt, tls/client-ca.key, tls/server-ca.crt, tls/server-ca.key
 // Created at the first start: ECDSA P-256, self-signed, serial 0, CN `<program>-client-ca@<unix time>` /
-// `<program>-server-ca@<unix time>`, 10 years. Afterwards read byte for byte: the CA hash in every token is the hash
-// of server-ca.crt's bytes and must never change. CAs of the operator's own may lie there instead: PEM, an EC or
-// RSA key without a passphrase, in the .crt the signer first and then, if wanted, more CA certificates. Keys that
+// `<program>-server-ca@<unix time>`, 10 years. Afterwards read byte for byte: the CA hash in every token follows from
+// server-ca.crt and must never change. CAs of the operator's own, or of an adopted server, may lie there instead:
+// PEM, an EC key (P-224 to P-521) or RSA key (2048 bits or more) without a passphrase, in the .crt the signer first
+// and then, if wanted, more CA certificates in any order, with whatever text or line ends between them. Keys that
 // others may read are set back to 0600.
+//
+// The CA hash, the <hash> of K10<hash>::<user>:<password>, by which an agent judges what /cacerts gave it:
+//   one certificate in the file     SHA-256 of the file's bytes, for every agent
+//   more, agents before v1.26.2     SHA-256 of the file's bytes                                    raw_ca_hash()
+//   more, agents since v1.26.2      SHA-256 of the DER of the root that the first certificate chains to through the
+//                                   others; where it chains to none (the root is not in the file, or not valid
+//                                   now), SHA-256 of the file's bytes                                  ca_hash()
+// So with more than one certificate no single hash suits both; K10::<user>:<password> suits them, without pinning.
+// (Source: k3s pkg/clientaccess/token.go, hashCA. What follows the first certificate is a root when it has no
+// authority key id, or its own subject key id; Go's rules of validity and usage apply.)
 //
 // Threads: constant after open(); every member may be called from any thread.
 #pragma once
@@ -68,8 +79,10 @@ class Issuer {
   // The bytes of the files, for /cacerts, <prefix>server-ca.crt and <prefix>client-ca.crt.
   const std::string& server_ca_pem() const;
   const std::string& client_ca_pem() const;
-  // SHA-256 of server_ca_pem(): the <hash> of K10<hash>::...
+  // The <hash> of K10<hash>::... as the newest k3s makes it of server_ca_pem(), judged at open()'s `now`.
   const std::string& ca_hash() const;
+  // The same for agents before v1.26.2: SHA-256 of server_ca_pem().
+  const std::string& raw_ca_hash() const;
   // SHA-256 of the DER certificates, for server_started.
   const std::string& server_ca_sha256() const;
   const std::string& client_ca_sha256() const;
@@ -98,5 +111,26 @@ class Issuer {
   explicit Issuer(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
+
+// What a pair of CA files is, judged by the rules of Issuer::open() but without stopping at the first fault.
+struct AuthorityReport {
+  std::vector<std::string> faults;  // each names the file and what to do; none: Issuer::open() takes the pair
+  // Empty and zero when there is not even a first certificate.
+  std::string common_name, sha256;  // of the signer
+  std::string key;                  // "EC P-256", "RSA 2048"
+  std::size_t certificates = 0;     // in the file
+  Time not_before, not_after;
+  std::string ca_hash, raw_ca_hash;  // what Issuer's would be
+};
+// `certificate` is for messages; the key's file is called the same with .key. Without a key only the certificates
+// are judged. Touches no file.
+AuthorityReport inspect_authority(const std::filesystem::path& certificate, std::string pem, const Secret* key_pem,
+                                  Time now);
+
+// The DNS names and IP addresses that the first certificate is for; none when it cannot be read.
+std::vector<std::string> names_in_certificate(std::string_view pem);
+
+// Whether issue_listener() takes it.
+bool is_listener_name(const std::string& name);
 
 }  // namespace ledger

@@ -13,6 +13,7 @@ namespace ledger::tools {
 inline constexpr const char* kDefaultDataDir = "/var/lib/ledger";
 
 void add_serve(CLI::App& app, int& exit_code);
+void add_adopt(CLI::App& app, int& exit_code);
 void add_replay(CLI::App& app, int& exit_code);
 void add_triage(CLI::App& app, int& exit_code);
 void add_node(CLI::App& app, int& exit_code);

@@ -67,6 +67,7 @@ int main(int argc, char** argv) {
   app.get_formatter()->column_width(34);
   int exit_code = 0;
   ledger::tools::add_serve(app, exit_code);
+  ledger::tools::add_adopt(app, exit_code);
   ledger::tools::add_replay(app, exit_code);
   ledger::tools::add_triage(app, exit_code);
   ledger::tools::add_node(app, exit_code);

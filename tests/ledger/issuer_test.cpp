@@ -232,6 +232,101 @@ TEST_F(IssuerTest, BundleSignsWithItsFirstAndTrustsAll) {
   EXPECT_EQ(common_name(issuer, old_client), "system:node:old");
 }
 
+// ---- the CA hash -----------------------------------------------------------------------------------------
+
+// server-ca.crt and its key out of CAs that `openssl` makes: R a root, S one more, I below R, J below I, N below R
+// without authority key id, C below R for clients only, H below R by a SHA-1 signature.
+class CaHash : public IssuerTest {
+ protected:
+  CaHash() {
+    fs::create_directory(dir_ / "tls");
+    for (const char* name : {"R", "S"}) make(name, "", "-signkey @.key");
+    make("I", "authorityKeyIdentifier=keyid", "-CA R.crt -CAkey R.key");
+    make("J", "authorityKeyIdentifier=keyid", "-CA I.crt -CAkey I.key");
+    make("N", "authorityKeyIdentifier=none", "-CA R.crt -CAkey R.key");
+    make("M", "authorityKeyIdentifier=keyid", "-CA N.crt -CAkey N.key");
+    make("C", "authorityKeyIdentifier=keyid\nextendedKeyUsage=clientAuth", "-CA R.crt -CAkey R.key");
+    make("H", "authorityKeyIdentifier=keyid", "-sha1 -CA R.crt -CAkey R.key");
+  }
+  void make(std::string name, const std::string& extensions, std::string how) {
+    if (const auto at = how.find('@'); at != std::string::npos) how.replace(at, 1, name);
+    put_file(dir_ / "ext", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n"
+                           "subjectKeyIdentifier=hash\n" + extensions + "\n");
+    in_dir("openssl ecparam -name prime256v1 -genkey -noout -out " + name + ".key && openssl req -new -key " + name +
+           ".key -subj /CN=" + name + " -out csr && openssl x509 -req -in csr -set_serial 7 -extfile ext -out " + name +
+           ".crt " + how + " -days " + (name == "R" ? "50" : "100"));
+  }
+  // The issuer of a file of these certificates, in this order.
+  Issuer of(const std::string& names, Time now = kLater) {
+    std::string text;
+    for (const char name : names) text += file_bytes(dir_ / (std::string(1, name) + ".crt"));
+    put_file(tls("server-ca.crt"), text);
+    put_file(tls("server-ca.key"), file_bytes(dir_ / (names.substr(0, 1) + ".key")));
+    auto issuer = Issuer::open(dir_.path(), now, false);
+    if (!issuer) ADD_FAILURE() << issuer.error().message;
+    EXPECT_EQ(issuer->raw_ca_hash(), in_dir("sha256sum < tls/server-ca.crt").substr(0, 64));
+    return std::move(issuer.value());
+  }
+  std::string der_hash(const std::string& name) {
+    return in_dir("openssl x509 -in " + name + ".crt -outform DER | sha256sum").substr(0, 64);
+  }
+};
+
+// Expectations are what Go's x509 makes of the same files under k3s' rule.
+TEST_F(CaHash, OfABundleIsTheRootsOwn) {
+  for (const char* names : {"IR", "JIR", "JRI", "RR", "JSIRM", "MNR"}) {
+    const Issuer issuer = of(names);
+    EXPECT_EQ(issuer.ca_hash(), der_hash(names == std::string("MNR") ? "N" : "R")) << names;
+    EXPECT_NE(issuer.ca_hash(), issuer.raw_ca_hash()) << names;
+  }
+}
+
+TEST_F(CaHash, WithoutAChainIsTheFilesBytes) {
+  for (const char* names : {"R", "I", "JI", "JR", "RS", "RI", "CR", "HR"}) {
+    const Issuer issuer = of(names);
+    EXPECT_EQ(issuer.ca_hash(), issuer.raw_ca_hash()) << names;
+  }
+  const Issuer expired = of("IR", kNow.plus_seconds(60 * kDay));
+  EXPECT_EQ(expired.ca_hash(), expired.raw_ca_hash()) << "the root is not valid any more, the signer is";
+  EXPECT_EQ(ERR_peek_error(), 0u) << "OpenSSL's error queue must be left empty";
+}
+
+TEST_F(CaHash, InspectionSaysTheSame) {
+  const Issuer issuer = of("JIR");
+  const Secret key(file_bytes(tls("server-ca.key")));
+  const AuthorityReport report = inspect_authority(tls("server-ca.crt"), issuer.server_ca_pem(), &key, kLater);
+  EXPECT_THAT(report.faults, IsEmpty());
+  EXPECT_EQ(report.ca_hash, issuer.ca_hash());
+  EXPECT_EQ(report.raw_ca_hash, issuer.raw_ca_hash());
+  EXPECT_EQ(report.sha256, issuer.server_ca_sha256());
+  EXPECT_EQ(report.common_name + "|" + report.key, "J|EC P-256");
+  EXPECT_EQ(report.certificates, 3u);
+}
+
+TEST_F(CaHash, InspectionReportsEveryFault) {
+  of("R");
+  const Secret key(file_bytes(dir_ / "S.key"));
+  const AuthorityReport report =
+      inspect_authority(tls("server-ca.crt"), file_bytes(dir_ / "R.crt"), &key, kNow.plus_seconds(60 * kDay));
+  EXPECT_THAT(report.faults, ElementsAre(HasSubstr("server-ca.crt' expired"), HasSubstr("server-ca.key' is not the key")));
+  EXPECT_THAT(inspect_authority(tls("server-ca.crt"), "", nullptr, kNow).faults,
+              ElementsAre(HasSubstr("holds no PEM certificate")));
+}
+
+TEST_F(IssuerTest, NamesOfACertificate) {
+  const Issuer issuer = open_issuer();
+  const auto listener = issuer.issue_listener({"a.example", "10.1.2.3", "fd00::9"}, "", kNow);
+  ASSERT_TRUE(listener);
+  EXPECT_THAT(names_in_certificate(listener->leaf_pem + listener->ca_pem),
+              ElementsAre("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "a.example",
+                          "127.0.0.1", "::1", "10.1.2.3", "fd00::9"));
+  EXPECT_THAT(names_in_certificate(issuer.server_ca_pem()), IsEmpty());
+  EXPECT_THAT(names_in_certificate(""), IsEmpty());
+  EXPECT_TRUE(is_listener_name("*.example.org"));
+  EXPECT_FALSE(is_listener_name("no good"));
+  EXPECT_EQ(ERR_peek_error(), 0u);
+}
+
 struct BrokenAuthority {
   const char* name;
   const char* command;  // run beside tls/, after a first start
@@ -288,6 +383,14 @@ INSTANTIATE_TEST_SUITE_P(
                         "client-ca.key", "is encrypted"},
         BrokenAuthority{"key_ed25519", "openssl genpkey -algorithm ed25519 -out tls/client-ca.key", "client-ca.key",
                         "neither an EC nor an RSA key"},
+        BrokenAuthority{"foreign_curve",
+                        "openssl ecparam -name secp256k1 -genkey -noout -out tls/client-ca.key && openssl req -x509 "
+                        "-new -key tls/client-ca.key -subj /CN=x -out tls/client-ca.crt",
+                        "client-ca.key", "curve that agents cannot use"},
+        BrokenAuthority{"short_rsa",
+                        "openssl req -x509 -newkey rsa:1024 -nodes -subj /CN=x -keyout tls/client-ca.key -out "
+                        "tls/client-ca.crt 2>&1",
+                        "client-ca.key", "fewer than 2048 bits"},
         BrokenAuthority{"no_ca", kLeafAsAuthority.c_str(), "client-ca.crt", "is not a CA certificate, number 1"},
         BrokenAuthority{"no_cert_sign", kNoCertSign.c_str(), "client-ca.crt", "keyCertSign"},
         BrokenAuthority{"leaf_in_bundle",

@@ -35,13 +35,14 @@ bool is_certificate_path(std::string_view path) { return path.starts_with("/v1-k
 
 }  // namespace
 
-Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config)
+Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config,
+                 HashChecker* hashes)
     : ledger_(ledger),
       issuer_(issuer),
       config_(config),
       probes_(ledger),
-      registration_(ledger, credentials, issuer),
-      admin_(ledger, credentials) {}
+      registration_(ledger, credentials, issuer, hashes),
+      admin_(ledger, credentials, hashes) {}
 
 void Service::handle(RequestPtr request, Reply answer) {
   // Every answer says which request it belongs to, whether or not there is a record.

@@ -209,10 +209,11 @@ void print_text(ImportKind kind, const Report& report) {
 }
 
 int run(ImportKind kind, Arguments& arguments) {
+  // A log before there is a CA would look like a lost CA to the server's first start.
   std::error_code ignored;
-  if (!std::filesystem::is_directory(arguments.data_dir, ignored))
-    return fail({Errc::not_found, "there is no data directory " + printable(arguments.data_dir, 200) +
-                                      "; start `ledger serve` once to have one made, or name it with --data-dir"});
+  if (!std::filesystem::exists(std::filesystem::path(arguments.data_dir) / "tls" / "client-ca.crt", ignored))
+    return fail({Errc::not_found, "there is no server in " + printable(arguments.data_dir, 200) +
+                                      " yet; start `ledger serve` there once, then import (or name it with --data-dir)"});
   if (arguments.actor.empty()) arguments.actor = default_actor();
   arguments.actor = printable(arguments.actor, 200);
   Result<ImportInput> input = ImportInput::open(arguments.file);

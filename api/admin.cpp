@@ -99,8 +99,8 @@ class Admin::Lane {
   boost::asio::thread_pool pool_{1};
 };
 
-Admin::Admin(Ledger& ledger, const Credentials& credentials)
-    : ledger_(ledger), credentials_(credentials), lane_(std::make_unique<Lane>()) {}
+Admin::Admin(Ledger& ledger, const Credentials& credentials, HashChecker* hashes)
+    : ledger_(ledger), credentials_(credentials), hashes_(hashes), lane_(std::make_unique<Lane>()) {}
 
 Admin::~Admin() { lane_->finish(); }
 
@@ -133,6 +133,7 @@ void Admin::refuse(const Request& request, TokenResult result, Reply reply) {
 Response Admin::answer(const Request& request) {
   const std::vector<std::string_view> path = segments_of(std::string_view(request.path).substr(kPrefix.size()));
   const bool get = request.method == "GET";
+  if (path.size() == 2 && path[0] == "import") return import_entries(request, path[1]);
   if (!get && path.size() < 3) return to_response(method_not_allowed("GET"));
   if (path.size() == 1 && path[0] == "status") {
     const Ledger::Stats stats = ledger_.stats();

@@ -9,13 +9,14 @@
 
 #include "api/registration.h"
 #include "ledger/credentials.h"
+#include "ledger/import.h"
 #include "ledger/ledger.h"
 
 namespace ledger::api {
 
 class Admin {
  public:
-  Admin(Ledger& ledger, const Credentials& credentials);
+  Admin(Ledger& ledger, const Credentials& credentials, HashChecker* hashes = nullptr);
   ~Admin();  // finishes what is queued
 
   void handle(RequestPtr request, Reply reply);
@@ -24,10 +25,13 @@ class Admin {
   void refuse(const Request& request, TokenResult result, Reply reply);
   Response answer(const Request& request);
   Response node_action(const Request& request, const NodeName& node, std::string_view action);
+  Response import_entries(const Request& request, std::string_view what);  // admin_import.cpp
 
   Ledger& ledger_;
   const Credentials& credentials_;
+  HashChecker* hashes_;
   class Lane;
+  std::unique_ptr<Importer> importer_;  // of the import under way; the lane's
   std::unique_ptr<Lane> lane_;
 };
 

@@ -113,6 +113,16 @@ struct BroughtKey {
   const PublicKey* get() const { return key ? &*key : nullptr; }
 };
 
+// Why a password could not be compared with the hash its name is bound by.
+Error unverified(const std::optional<HashChecker::Answer>& answer, const std::string& node) {
+  if (answer == HashChecker::Answer::busy)
+    return {Errc::overloaded, "too many imported passwords are being verified; try again in a second"};
+  if (answer == HashChecker::Answer::unavailable)
+    return {Errc::unavailable, "there is no memory to verify an imported password; try again"};
+  return {Errc::unavailable, "node " + node + " is bound by an imported hash of k3s which is not kept here (any more): "
+                             "import the Secrets again, or release the name (ledger import --help)"};
+}
+
 CertificateIssued event_of(const IssuedCertificate& certificate, Purpose purpose, const Program& program) {
   return {.purpose = std::string(name_of(purpose, program)),
           .subject = certificate.subject,
@@ -173,6 +183,16 @@ struct Registration::Attempt {
   std::optional<BroughtKey> brought;
   Evidence evidence;
   int tries = 0;
+  bool admitted = false;  // by the last ruling
+  // What came of comparing the password with the hash that this version of the node is bound by.
+  std::optional<HashChecker::Answer> hash_answer{};
+  Seq hash_version = 0;
+
+  bool needs_hash() const {
+    return evidence.token == TokenResult::accepted && evidence.headers == HeaderResult::complete &&
+           evidence.node.bound_by_hash;
+  }
+  bool matched_hash() const { return needs_hash() && hash_answer == HashChecker::Answer::match; }
 
   Record record(Event event) const {
     Record record = record_of(*request, caller, std::move(event));
@@ -208,11 +228,31 @@ void Registration::register_node(std::shared_ptr<Attempt> attempt) {
   if (attempt->brought && !attempt->brought->fault.empty())
     headers.fail(HeaderResult::bad_csr, attempt->brought->fault);
   evidence.headers = headers.result;
+  evidence.hash_match.reset();
+  attempt->admitted = false;
+  if (attempt->needs_hash()) {
+    if (hashes_ != nullptr && (!attempt->hash_answer || attempt->hash_version != evidence.node.version))
+      return check_hash(std::move(attempt));
+    if (attempt->hash_answer == HashChecker::Answer::match) evidence.hash_match = true;
+    if (attempt->hash_answer == HashChecker::Answer::mismatch) evidence.hash_match = false;
+  }
   const Ruling ruling = decide(evidence);
   if (admitted(ruling))
     admit(std::move(attempt), ruling);
   else
     refuse(std::move(attempt), ruling);
+}
+
+// scrypt takes a tenth of a second: on threads of its own. The way goes on in register_node, which looks again.
+void Registration::check_hash(std::shared_ptr<Attempt> attempt) {
+  const Attempt& asked = *attempt;
+  const auto answered = [this, attempt](HashChecker::Answer answer) {
+    attempt->hash_answer = answer;
+    attempt->hash_version = attempt->evidence.node.version;
+    register_node(attempt);
+  };
+  hashes_->check(asked.headers.name.str(), asked.evidence.node, asked.evidence.presented, asked.headers.password,
+                 answered);
 }
 
 void Registration::refuse(std::shared_ptr<Attempt> attempt, Ruling ruling) {
@@ -225,6 +265,12 @@ void Registration::refuse(std::shared_ptr<Attempt> attempt, Ruling ruling) {
     problem = problem_of(attempt->evidence.headers, attempt->headers.detail);
     const std::string reason(reason_name(attempt->evidence.headers));
     proposal.records.push_back(attempt->record(RequestRejected{.status = problem.status, .reason = reason}));
+  } else if (ruling == Ruling::refuse_unverified) {
+    problem = problem_of(unverified(attempt->hash_answer, attempt->headers.name.str()));
+    const char* reason = problem.status == 429 ? "overloaded" : "store_unavailable";
+    Record record = attempt->record(RequestRejected{.status = problem.status, .reason = reason});
+    record.note = "the name is bound by a hash of k3s that the password could not be compared with";
+    proposal.records.push_back(std::move(record));
   } else {
     problem = problem_of(ruling, attempt->headers.name.str(), attempt->evidence.node);
     proposal.records.push_back(attempt->record(PasswordRejected{.fingerprint = attempt->evidence.presented,
@@ -254,6 +300,7 @@ void Registration::admit(std::shared_ptr<Attempt> attempt, Ruling ruling) {
   proposal.records.push_back(attempt->record(event_of(*certificate, attempt->purpose, issuer_.program())));
   proposal.expect = Proposal::Expect{name.str(), attempt->evidence.node.version};
 
+  attempt->admitted = true;
   propose(std::move(attempt), std::move(proposal), certificate_response(*certificate));
 }
 
@@ -269,6 +316,9 @@ void Registration::propose(std::shared_ptr<Attempt> attempt, Proposal proposal, 
       *response = to_response(problem_of(outcome.error()));
     add_seq(*response, outcome);
     attempt->reply(std::move(*response));
+    if (outcome && attempt->admitted && hashes_ != nullptr)
+      hashes_->verified(attempt->headers.name.str(), attempt->evidence.presented, attempt->headers.password,
+                        attempt->matched_hash());
   });
 }
 

@@ -14,6 +14,7 @@
 #include "api/caller.h"
 #include "api/http.h"
 #include "ledger/credentials.h"
+#include "ledger/hash_checker.h"
 #include "ledger/issuer.h"
 #include "ledger/ledger.h"
 
@@ -23,8 +24,9 @@ using RequestPtr = std::shared_ptr<const Request>;
 
 class Registration {
  public:
-  Registration(Ledger& ledger, const Credentials& credentials, const Issuer& issuer)
-      : ledger_(ledger), credentials_(credentials), issuer_(issuer) {}
+  // `hashes`: for names that are bound by a hash of k3s; without it they are answered 503.
+  Registration(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, HashChecker* hashes = nullptr)
+      : ledger_(ledger), credentials_(credentials), issuer_(issuer), hashes_(hashes) {}
 
   // A document for anyone with one of these roles: config, CA files, readyz, apiservers, endpoints.
   void document(RequestPtr request, Reply reply, std::initializer_list<Role> allowed, Response document);
@@ -38,6 +40,7 @@ class Registration {
  private:
   struct Attempt;
   void register_node(std::shared_ptr<Attempt> attempt);
+  void check_hash(std::shared_ptr<Attempt> attempt);
   void refuse(std::shared_ptr<Attempt> attempt, Ruling ruling);
   void admit(std::shared_ptr<Attempt> attempt, Ruling ruling);
   void propose(std::shared_ptr<Attempt> attempt, Proposal proposal, Response ready);
@@ -55,6 +58,7 @@ class Registration {
   Ledger& ledger_;
   const Credentials& credentials_;
   const Issuer& issuer_;
+  HashChecker* hashes_;
 };
 
 // A record of this request by this caller, with everything common filled in.

@@ -27,6 +27,7 @@
 #include "api/service.h"
 #include "ledger/adopt.h"
 #include "ledger/credentials.h"
+#include "ledger/hash_checker.h"
 #include "ledger/issuer.h"
 #include "ledger/ledger.h"
 
@@ -139,6 +140,8 @@ struct Server::State {
   std::optional<Credentials> credentials;
   std::optional<Issuer> issuer;
   std::unique_ptr<Ledger> ledger;
+  std::optional<HashStore> hash_store;
+  std::unique_ptr<HashChecker> hashes;
   std::optional<AgentConfig> config;
   std::unique_ptr<Service> service;
 
@@ -163,6 +166,7 @@ struct Server::State {
   }
 
   Result<void> open_ledger();
+  Result<void> open_hashes();
   Result<void> describe_cluster();
   Result<void> note_tokens();
   Result<void> note_start();
@@ -194,6 +198,19 @@ Result<void> Server::State::open_ledger() {
   Result<std::unique_ptr<Ledger>> opened = Ledger::open(std::move(ledger_options));
   if (!opened) return opened.error();
   ledger = std::move(*opened);
+  return {};
+}
+
+// Hashes of k3s that belong to bindings of the past are good for nothing but to be attacked: they go.
+Result<void> Server::State::open_hashes() {
+  Result<HashStore> opened = HashStore::open(options.data_dir);
+  if (!opened) return opened.error();
+  hash_store.emplace(std::move(*opened));
+  const Result<void> compacted = hash_store->compact([this](std::string_view node) { return ledger->find(node); });
+  if (!compacted) return compacted.error();
+  HashChecker::Options checks;
+  checks.keep = options.keep_k3s_hash;
+  hashes = std::make_unique<HashChecker>(*hash_store, checks);
   return {};
 }
 
@@ -380,12 +397,14 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   if (const Result<void> written = state->credentials->write_token_files(token_hash); !written)
     return written.error();
   if (const Result<void> noted = state->note_start(); !noted) return noted.error();
+  if (const Result<void> opened = state->open_hashes(); !opened) return opened.error();
   const boost::json::object description = {{"url", state->local_url}, {"pid", static_cast<std::int64_t>(getpid())}};
   if (const Result<void> written = write_file(server_file(dir), boost::json::serialize(description) + "\n", 0644);
       !written)
     return written.error();
   state->service =
-      std::make_unique<Service>(*state->ledger, *state->credentials, *state->issuer, *state->config);
+      std::make_unique<Service>(*state->ledger, *state->credentials, *state->issuer, *state->config,
+                                             state->hashes.get());
   state->serve();
   return std::unique_ptr<Server>(new Server(std::move(state)));
 }
@@ -404,6 +423,7 @@ void Server::State::drain() {
   io.stop();
   for (std::thread& thread : threads) thread.join();
   threads.clear();
+  hashes->stop();
 }
 
 Result<void> Server::run() {

@@ -32,6 +32,7 @@ struct ServerOptions {
   unsigned threads = 0;  // network threads; 0: one per core
   std::size_t max_connections = 16384;
   std::uint64_t min_free_bytes = 64 << 20;
+  bool keep_k3s_hash = false;  // make and keep k3s' hash of every password that is bound or verified
 };
 
 class Server {

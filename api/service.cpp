@@ -49,13 +49,14 @@ std::optional<Purpose> purpose_of(std::string_view endpoint, const Program& prog
 
 }  // namespace
 
-Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config)
+Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config,
+                 HashChecker* hashes)
     : ledger_(ledger),
       issuer_(issuer),
       config_(config),
       probes_(ledger),
-      registration_(ledger, credentials, issuer),
-      admin_(ledger, credentials) {}
+      registration_(ledger, credentials, issuer, hashes),
+      admin_(ledger, credentials, hashes) {}
 
 void Service::handle(RequestPtr request, Reply answer, Door door) {
   // Every answer says which request it belongs to, whether or not there is a record.

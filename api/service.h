@@ -17,7 +17,9 @@ enum class Door { everything, supervisor, kubernetes };
 
 class Service {
  public:
-  Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config);
+  // `hashes` (may be missing): where hashes of k3s' node passwords are kept and verified.
+  Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config,
+          HashChecker* hashes = nullptr);
 
   void handle(RequestPtr request, Reply reply, Door door = Door::everything);
 

@@ -16,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+#include "ledger/csv.h"
+
 namespace ledger {
 
 namespace fs = std::filesystem;
@@ -373,73 +375,9 @@ Result<BasicCredential> BasicCredential::parse(std::string_view header_value) {
 
 namespace {
 
-// One record of the file. `raw` is its bytes, line end included; `line` where it starts.
-struct PasswdRecord {
-  std::size_t line = 1;
-  std::string_view raw;
-  std::vector<Secret> columns;
+// One record of the file: password,user,uid,groups.
+struct PasswdRecord : CsvRecord {
   bool is_for(std::string_view user) const { return columns.size() > 1 && columns[1].reveal() == user; }
-};
-
-// The rules of Go's encoding/csv, which k3s reads and writes the file with.
-class CsvReader {
- public:
-  explicit CsvReader(std::string_view text) : text_(text), field_(text.size()) {}
-
-  // False at the end of the text. Errors say what is wrong; where is record->line.
-  Result<bool> read(PasswdRecord* record) {
-    while (take("\n") || take("\r\n")) ++line_;
-    if (at_ == text_.size()) return false;
-    record->line = line_;
-    record->columns.clear();
-    const std::size_t start = at_;
-    do {
-      const auto column = peek() == '"' ? read_quoted() : read_plain();
-      if (!column) return column.error();
-      record->columns.emplace_back(Secret(field_.text));
-    } while (take(","));
-    if (take("\n") || take("\r\n")) ++line_;
-    record->raw = text_.substr(start, at_ - start);
-    return true;
-  }
-
- private:
-  char peek() const { return at_ < text_.size() ? text_[at_] : '\n'; }
-  bool take(std::string_view what) {
-    if (text_.substr(at_, what.size()) != what) return false;
-    at_ += what.size();
-    return true;
-  }
-  bool at_line_end() const { return text_.substr(at_).starts_with("\r\n") || peek() == '\n'; }
-
-  Result<void> read_plain() {
-    field_.text.clear();
-    while (!at_line_end() && peek() != ',') {
-      if (peek() == '"') return Error{Errc::invalid, "has a quote inside a field that does not start with one"};
-      field_.text += text_[at_++];
-    }
-    return {};
-  }
-
-  Result<void> read_quoted() {
-    field_.text.clear();
-    for (++at_; at_ < text_.size();) {
-      if (take("\"\"")) {
-        field_.text += '"';
-      } else if (take("\"")) {
-        if (peek() == ',' || at_line_end()) return {};
-        return Error{Errc::invalid, "has something between a closing quote and the next comma"};
-      } else {
-        if (peek() == '\n') ++line_;
-        field_.text += text_[at_++];
-      }
-    }
-    return Error{Errc::invalid, "has a quote that is never closed"};
-  }
-
-  std::string_view text_;
-  std::size_t at_ = 0, line_ = 1;
-  WipedString field_;
 };
 
 void append_csv_field(std::string_view field, std::string* out) {

@@ -630,7 +630,7 @@ AuthorityReport inspect_authority(const fs::path& certificate, std::string pem, 
   AuthorityReport report;
   Authority authority;
   const std::string stem = certificate.stem().string();
-  report.faults = AuthorityFiles(certificate.parent_path(), stem).judge(std::move(pem), key_pem, now, &authority);
+  report.faults = AuthorityFiles(certificate.parent_path(), stem, kK3s).judge(std::move(pem), key_pem, now, &authority);
   X509* const x509 = authority.certificate.get();
   if (x509 == nullptr) return report;
   if (const auto names = subject_values(x509, NID_commonName); names && !names->empty())

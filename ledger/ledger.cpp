@@ -197,7 +197,7 @@ void Ledger::State::propose(Item& item) {
     record.time = {};  // the writer's to fill
     if (settles_all(kind)) add_counts(storm.settle_all());
     if (settles_node(kind)) add_counts(storm.settle(record.node));
-    if (!StormCounter::countable(kind)) {
+    if (!StormCounter::countable(kind) || is_imported(record)) {
       committed.seqs.push_back(add(std::move(record)));
     } else if (const Seq counted_under = storm.offer(record, now); counted_under != 0) {
       ++counted;
@@ -316,6 +316,7 @@ Result<std::unique_ptr<Ledger>> Ledger::open(Options options) {
   if (!problem) return problem.error();
   read = state->log->scan(Index::server_wide, "", 1, UINT64_MAX, [&](Seq, const Result<Record>& record) {
     if (!record) return true;
+    if (is_imported(*record)) return true;
     state->tokens.apply(*record);
     if (record->kind() == Kind::server_started) state->clean = false;
     if (record->kind() == Kind::server_stopped) state->clean = true;

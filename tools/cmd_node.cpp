@@ -112,18 +112,6 @@ int show(const Arguments& arguments) {
   return 0;
 }
 
-// "alice@srv-1", through sudo the one who called it.
-std::string default_actor() {
-  const char* user = std::getenv("SUDO_USER");
-  if (user == nullptr || *user == '\0') {
-    const passwd* entry = getpwuid(getuid());
-    user = entry != nullptr ? entry->pw_name : "unknown";
-  }
-  char host[256] = {};
-  gethostname(host, sizeof host - 1);
-  return std::string(user) + "@" + host;
-}
-
 Result<Seq> act_on_log(Ledger& ledger, const NodeName& node, const std::string& verb, const Arguments& arguments) {
   const OperatorAction action{.actor = arguments.actor,
                               .reason = arguments.reason,
@@ -195,6 +183,17 @@ void add_action(CLI::App& parent, const std::string& verb, const char* help, int
 }
 
 }  // namespace
+
+std::string default_actor() {
+  const char* user = std::getenv("SUDO_USER");
+  if (user == nullptr || *user == '\0') {
+    const passwd* entry = getpwuid(getuid());
+    user = entry != nullptr ? entry->pw_name : "unknown";
+  }
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  return std::string(user) + "@" + host;
+}
 
 Result<std::string> fetch_node_history(const std::string& server_url, const std::string& data_dir,
                                        const std::string& node) {

@@ -133,6 +133,9 @@ void add_serve(CLI::App& app, int& exit_code) {
       ->add_option("--min-free-bytes", server.min_free_bytes,
                    "Refuse to record (503) when the disk has less; 0: never")
       ->capture_default_str();
+  running->add_flag("--keep-k3s-hash", server.keep_k3s_hash,
+                    "Also keep k3s' own hash of every node password, so that a return to k3s is possible\n"
+                    "(ledger state export --format secrets); 0.1 s of CPU per node, off the reply's way");
   running->add_option("--log-level", arguments->log_level, "Messages on standard error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->capture_default_str();

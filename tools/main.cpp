@@ -75,6 +75,8 @@ int main(int argc, char** argv) {
   ledger::tools::add_verify(app, exit_code);
   ledger::tools::add_token(app, exit_code);
   ledger::tools::add_agent(app, exit_code);
+  ledger::tools::add_import(app, exit_code);
+  ledger::tools::add_state(app, exit_code);
   ledger::tools::add_man(app, exit_code);
   try {
     app.parse(argc, argv);

@@ -296,8 +296,8 @@ Result<void> Server::State::renew_certificate() {
 }
 
 Result<void> Server::State::listen() {
-  std::uint16_t supervisor = options.program->supervisor_port != 0 ? options.program->supervisor_port : options.https_port;
-  if (options.supervisor_port) supervisor = *options.supervisor_port;
+  const std::uint16_t usual = options.program->supervisor_port;
+  const std::uint16_t supervisor = options.supervisor_port.value_or(usual != 0 ? usual : options.https_port);
   // Two free ports are two.
   const bool split = supervisor != options.https_port || options.supervisor_port == std::uint16_t{0};
   const std::size_t count = split ? 2 : 1;

@@ -416,12 +416,12 @@ Result<void> judge_target(const fs::path& data_dir, Seq head, const std::map<std
   return {};
 }
 
-// The last seq of the log of a data directory that nobody holds for us; 0 without a log.
-Result<Seq> head_of(const fs::path& data_dir) {
-  if (!is_there(data_dir / "events" / "CURRENT")) return Seq{0};
+// The last seq of the log of a data directory that nobody holds for us; 0 without a log. One that cannot be read may be
+// half made by an interrupted try: whoever opens it for writing repairs it or says what is wrong.
+Seq head_of(const fs::path& data_dir) {
+  if (!is_there(data_dir / "events" / "CURRENT")) return 0;
   const Result<std::unique_ptr<EventLog>> log = EventLog::follow({.dir = data_dir / "events"});
-  if (!log) return log.error();
-  return (*log)->head();
+  return log ? (*log)->head() : 0;
 }
 
 std::string note_of(const AdoptReport& report) {
@@ -510,9 +510,7 @@ Result<AdoptReport> adopt(const AdoptOptions& options) {
   AdoptReport report;
   const Result<Source> source = Source::read(options, &report);
   if (!source) return source.error();
-  const Result<Seq> head = head_of(options.data_dir);
-  if (!head) return head.error();
-  if (const auto judged = judge_target(options.data_dir, *head, source->files(), &report); !judged)
+  if (const auto judged = judge_target(options.data_dir, head_of(options.data_dir), source->files(), &report); !judged)
     return judged.error();
   if (report.outcome != AdoptOutcome::ready || options.check) return report;
   if (const auto moved = move_in(options.data_dir, *source, &report); !moved) return moved.error();

@@ -232,7 +232,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Sort{"bundle_crlf_comments_no_last_newline",
                          with([](auto& o) { o.bundle = o.crlf = o.comments = true, o.last_newline = false; })},
                     Sort{"agent_token", with([](auto& o) { o.agent_password = "0a1b2c3d4e5f"; })},
-                    Sort{"rke2", with([](auto& o) { o.program = "rke2", o.agent_password = "agents,own"; })}),
+                    Sort{"rke2", with([](auto& o) { o.program = "rke2", o.agent_password = "agents-own"; })}),
     [](const auto& row) { return row.param.name; });
 
 // ---- the command -----------------------------------------------------------------------------------------

@@ -107,6 +107,7 @@ Record record_of(const Request& request, const Caller& caller, Event event) {
   record.event = std::move(event);
   record.request_id = request.id;
   record.source = request.source;
+  record.via = request.via;
   record.endpoint = request.path;
   record.auth = caller.auth;
   record.generation = recognise_generation(request);

@@ -134,6 +134,7 @@ struct Server::State {
   std::string url;        // as agents are told
   std::string local_url;  // as commands on this machine reach us
   std::vector<std::string> listener_names;
+  TrustedProxies proxies;
 
   std::optional<Credentials> credentials;
   std::optional<Issuer> issuer;
@@ -275,14 +276,12 @@ Result<void> Server::State::listen() {
   callbacks.on_request = [this](RequestPtr request, Reply reply) {
     service->handle(std::move(request), std::move(reply));
   };
-  callbacks.on_tls_failed = [this](const std::string& source, const std::string& alert) {
-    service->tls_failed(source, alert);
-  };
-  callbacks.on_bad_request = [this](const std::string& source, int status, const std::string& request_id) {
-    service->bad_request(source, status, request_id);
+  callbacks.on_tls_failed = [this](const Peer& peer, const std::string& alert) { service->tls_failed(peer, alert); };
+  callbacks.on_bad_request = [this](const Peer& peer, int status, const std::string& request_id) {
+    service->bad_request(peer, status, request_id);
   };
   Result<std::unique_ptr<Listener>> opened =
-      Listener::open(io, options.listen, options.https_port, limits, std::move(callbacks));
+      Listener::open(io, options.listen, options.https_port, limits, std::move(callbacks), proxies);
   if (!opened) return opened.error();
   listener = std::move(*opened);
   return {};
@@ -328,6 +327,11 @@ Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   auto state = std::make_unique<State>();
   state->options = std::move(options);
+  Result<TrustedProxies> proxies = TrustedProxies::parse(state->options.trusted_proxies);
+  if (!proxies) return proxies.error();
+  if (proxies->trusts_everybody())
+    spdlog::warn("--trusted-proxy names everybody: whoever connects may claim any source address");
+  state->proxies = std::move(*proxies);
   const std::filesystem::path& dir = state->options.data_dir;
   if (const Result<void> made = make_data_dir(dir); !made) return made.error();
   // The log first: it is the lock that keeps a second server out of the directory.
@@ -353,7 +357,7 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
       !written)
     return written.error();
   state->service =
-      std::make_unique<Service>(*state->ledger, *state->credentials, *state->issuer, *state->config);
+      std::make_unique<Service>(*state->ledger, *state->credentials, *state->issuer, *state->config, state->proxies);
   state->serve();
   return std::unique_ptr<Server>(new Server(std::move(state)));
 }

@@ -33,12 +33,27 @@ std::string query_parameter(const Request& request, std::string_view name) {
 // Is this path below a program's prefix, e.g. "/v1-k3s/config"?
 bool is_certificate_path(std::string_view path) { return path.starts_with("/v1-k3s/") && path.ends_with(".crt"); }
 
+// The request as its sender's, where trusted HTTP proxies passed it on.
+RequestPtr with_forwarded_source(RequestPtr request, const TrustedProxies& proxies) {
+  std::string forwarded_for;
+  for (const auto& [name, value] : request->headers)
+    if (name == "x-forwarded-for") forwarded_for += (forwarded_for.empty() ? "" : ",") + value;
+  std::string source = forwarded_source(request->source, forwarded_for, proxies);
+  if (source == request->source) return request;
+  auto forwarded = std::make_shared<Request>(*request);
+  forwarded->via = request->source;
+  forwarded->source = std::move(source);
+  return forwarded;
+}
+
 }  // namespace
 
-Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config)
+Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config,
+                 TrustedProxies proxies)
     : ledger_(ledger),
       issuer_(issuer),
       config_(config),
+      proxies_(std::move(proxies)),
       probes_(ledger),
       registration_(ledger, credentials, issuer),
       admin_(ledger, credentials) {}
@@ -50,7 +65,8 @@ void Service::handle(RequestPtr request, Reply answer) {
     answer(std::move(response));
   };
   const std::string& path = request->path;
-  if (path.starts_with("/ledger/v1/")) return admin_.handle(std::move(request), std::move(reply));
+  if (path.starts_with("/ledger/v1/"))
+    return admin_.handle(with_forwarded_source(std::move(request), proxies_), std::move(reply));
 
   // G7 agents POST a CSR to the certificate endpoints and take a key as well when the answer holds one.
   const bool get = request->method == "GET" || request->method == "HEAD";
@@ -112,11 +128,12 @@ void Service::endpoints(RequestPtr request, Reply reply) {
                          std::move(response));
 }
 
-void Service::bad_request(const std::string& source, int status, const std::string& request_id) {
+void Service::bad_request(const Peer& peer, int status, const std::string& request_id) {
   Record record;
   record.event = RequestRejected{.status = status, .reason = std::string(reason_name(HeaderResult::bad_request))};
   record.request_id = request_id;
-  record.source = source;
+  record.source = peer.source;
+  record.via = peer.via;
   Proposal proposal;
   proposal.records.push_back(std::move(record));
   ledger_.append(std::move(proposal), [](const Result<Committed>&) {});

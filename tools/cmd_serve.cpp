@@ -15,7 +15,9 @@ constexpr const char* kFooter =
     "Examples:\n"
     "  ledger serve                                      everything below /var/lib/ledger, port 6443\n"
     "  ledger serve --data-dir ./data --listen 127.0.0.1 --https-port 16443\n"
-    "  ledger serve --token-file /etc/ledger/token --tls-san ledger.example.org\n\n"
+    "  ledger serve --token-file /etc/ledger/token --tls-san ledger.example.org\n"
+    "  ledger serve --trusted-proxy 10.0.0.2 --trusted-proxy 10.0.0.3 --tls-san vip.example.org\n"
+    "                                                    behind load balancers that send the PROXY protocol\n\n"
     "Agents join with the token in <data-dir>/node-token:\n"
     "  k3s agent --server https://<this machine>:6443 --token-file node-token\n\n"
     "SIGTERM stops in order: requests under way finish, tunnels close, the log is closed. kill -9 loses nothing\n"
@@ -82,6 +84,8 @@ void add_serve(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->add_option("--advertise-address", server.advertise_address,
                       "IP address agents are told to use (default: this machine's first)");
+  command->add_option("--trusted-proxy", server.trusted_proxies,
+                      "Address or CIDR of load balancers whose PROXY header (v1, v2) is believed (repeatable)");
   command->add_option("--tls-san", server.tls_sans, "Further names or IPs for the server's certificate (repeatable)");
 
   auto* secrets = command->add_option_group("Tokens", "Generated at the first start when not given");

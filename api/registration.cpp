@@ -70,14 +70,6 @@ NodeHeaders parse_headers(const Request& request, const Caller& caller) {
   return headers;
 }
 
-// docs/HTTP_API.md, "Generations": no version is sent, but some requests give it away.
-std::string recognise_generation(const Request& request) {
-  if (request.method == "POST") return "G7";
-  if (!request.certificate.empty() && !request.header("authorization").empty()) return "G6";
-  if (request.header(kNodeIp).empty() && !request.header(kNodeName).empty()) return "G1";
-  return "";
-}
-
 void add_seq(Response& response, const Result<Committed>& outcome) {
   if (outcome) response.headers.emplace_back("Ledger-Seq", std::to_string(outcome->last()));
 }
@@ -110,7 +102,7 @@ Record record_of(const Request& request, const Caller& caller, Event event) {
   record.via = request.via;
   record.endpoint = request.path;
   record.auth = caller.auth;
-  record.generation = recognise_generation(request);
+  record.generation = Generations::of_request(request);
   return record;
 }
 
@@ -119,6 +111,7 @@ Record record_of(const Request& request, const Caller& caller, Event event) {
 void Registration::document(RequestPtr request, Reply reply, std::initializer_list<Role> allowed, Response document) {
   const Caller caller = identify(*request, allowed);
   if (caller.result != TokenResult::accepted) return refuse_token(request, reply, caller, "");
+  generations_.served(*request, caller.node);
   Proposal proposal;
   proposal.records.push_back(record_of(*request, caller, TokenAccepted{}));
   record_then(std::move(reply), std::move(proposal), std::move(document));
@@ -144,12 +137,14 @@ struct Registration::Attempt {
   Caller caller;
   NodeHeaders headers;
   Evidence evidence;
+  std::string generation;
   int tries = 0;
 
   Record record(Event event) const {
     Record record = record_of(*request, caller, std::move(event));
     record.node = headers.name.str();
     record.claimed = headers.addresses;
+    record.generation = generation;
     return record;
   }
 };
@@ -162,8 +157,12 @@ void Registration::kubelet_certificate(RequestPtr request, Reply reply, Purpose 
   attempt->caller = identify(*attempt->request, {Role::agent, Role::node});
   attempt->headers = parse_headers(*attempt->request, attempt->caller);
   attempt->evidence.token = attempt->caller.result;
-  if (attempt->caller.result == TokenResult::accepted && attempt->headers.result == HeaderResult::complete)
+  attempt->generation = Generations::of_request(*attempt->request);
+  if (attempt->caller.result == TokenResult::accepted && attempt->headers.result == HeaderResult::complete) {
     attempt->evidence.presented = credentials_.fingerprint_of_password(attempt->headers.password);
+    attempt->generation =
+        generations_.of_registration(*attempt->request, attempt->headers.name.str(), attempt->evidence.presented);
+  }
   register_node(std::move(attempt));
 }
 
@@ -213,6 +212,7 @@ void Registration::admit(std::shared_ptr<Attempt> attempt, Ruling ruling) {
   if (!certificate)
     return attempt->reply(to_response(problem_of(Error{Errc::unavailable, certificate.error().message})));
 
+  generations_.admitted(*attempt->request, name.str(), attempt->evidence.presented);
   Proposal proposal;
   proposal.records.push_back(attempt->record(TokenAccepted{}));
   if (ruling == Ruling::admit_first)
@@ -265,6 +265,7 @@ void Registration::connect(RequestPtr request, Reply reply) {
     add(RequestRejected{.status = problem.status, .reason = std::string(reason_name(HeaderResult::bad_request))});
     response = to_response(problem);
   } else {
+    generations_.tunnel_opened(*request, caller.node);
     response.status = 101;
     response.tunnel = open_tunnel(ledger_, record_of(*request, caller, TunnelClosed{}), caller.node);
     add(TunnelOpened{request->id});
@@ -281,7 +282,9 @@ void Registration::refuse_token(const RequestPtr& request, const Reply& reply, c
                             TokenRejected{.status = problem.status,
                                           .reason = std::string(reason_name(caller.result)),
                                           .token = caller.old_token});
-  record.node = node;
+  // Nobody vouches for it: a claim, on whatever path it came. A name that is none is not kept.
+  const Result<NodeName> claimed = NodeName::parse(trim(request->header(kNodeName)));
+  record.node = node.empty() && claimed ? claimed->str() : node;
   Proposal proposal;
   proposal.records.push_back(std::move(record));
   record_then(reply, std::move(proposal), to_response(problem));

@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "api/caller.h"
+#include "api/generations.h"
 #include "api/http.h"
 #include "ledger/credentials.h"
 #include "ledger/issuer.h"
@@ -51,6 +52,7 @@ class Registration {
   Ledger& ledger_;
   const Credentials& credentials_;
   const Issuer& issuer_;
+  Generations generations_;
 };
 
 // A record of this request by this caller, with everything common filled in.

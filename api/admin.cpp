@@ -72,6 +72,7 @@ Result<ActionBody> parse_action(const Request& request) {
   }
   body.action.request_id = request.id;
   body.action.source = request.source;
+  body.action.via = request.via;
   if (body.action.actor.empty()) return Error{Errc::invalid, "field 'actor' is missing"};
   return body;
 }

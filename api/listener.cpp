@@ -105,7 +105,7 @@ bool has_unknown_length(const HttpRequest& request) {
   return codings > 1 || (codings == 1 && !beast::iequals(request[http::field::transfer_encoding], "chunked"));
 }
 
-std::shared_ptr<const Request> to_request(HttpRequest&& in, const std::string& source, const std::string& certificate) {
+std::shared_ptr<const Request> to_request(HttpRequest&& in, const Peer& peer, const std::string& certificate) {
   auto request = std::make_shared<Request>();
   request->websocket = is_websocket(in);
   request->id = random_hex(8);
@@ -118,7 +118,8 @@ std::shared_ptr<const Request> to_request(HttpRequest&& in, const std::string& s
     request->headers.emplace_back(to_lower({field.name_string().data(), field.name_string().size()}),
                                   std::string(field.value().data(), field.value().size()));
   request->body = std::move(in.body());
-  request->source = source;
+  request->source = peer.source;
+  request->via = peer.via;
   request->certificate = certificate;
   return request;
 }
@@ -144,12 +145,17 @@ class Connection;
 }  // namespace
 
 struct Listener::State : std::enable_shared_from_this<Listener::State> {
-  State(asio::io_context& context, Limits limits_in, Callbacks callbacks_in)
-      : io(context), limits(limits_in), callbacks(std::move(callbacks_in)), acceptor(asio::make_strand(context)) {}
+  State(asio::io_context& context, Limits limits_in, Callbacks callbacks_in, TrustedProxies proxies_in)
+      : io(context),
+        limits(limits_in),
+        callbacks(std::move(callbacks_in)),
+        proxies(std::move(proxies_in)),
+        acceptor(asio::make_strand(context)) {}
 
   asio::io_context& io;
   const Limits limits;
   const Callbacks callbacks;
+  const TrustedProxies proxies;
   tcp::acceptor acceptor;
   std::atomic<bool> stopping{false};
   std::atomic<std::size_t> open_connections{0};
@@ -209,6 +215,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   enum class Phase { handshake, idle, busy, tunnel };
 
   asio::awaitable<void> run(std::shared_ptr<Connection> self);
+  asio::awaitable<bool> read_proxy_header();
   asio::awaitable<bool> serve_one();
   asio::awaitable<Response> ask(std::shared_ptr<const Request> request);
   asio::awaitable<void> refuse(error_code error);
@@ -233,7 +240,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const TlsStream::executor_type executor_;
   // What is read and not yet parsed. Beast's own limits leave out chunk extensions and trailers.
   beast::flat_buffer buffer_;
-  std::string source_, certificate_;
+  Peer peer_;
+  std::string certificate_;
+  std::string early_;  // read in search of a PROXY header, and not part of one: the handshake's first bytes
   Phase phase_ = Phase::handshake;
   Websocket* websocket_ = nullptr;  // while in serve_tunnel
   bool tunnel_stopped_ = false;
@@ -244,14 +253,20 @@ asio::awaitable<void> Connection::run([[maybe_unused]] std::shared_ptr<Connectio
   error_code error;
   const tcp::endpoint peer = socket().socket().remote_endpoint(error);
   if (error) co_return;
-  source_ = text_of(peer);
+  peer_.source = text_of(peer);
   socket().socket().set_option(tcp::no_delay(true), error);
   socket().expires_after(server_->limits.handshake);
-  std::tie(error) = co_await stream_.async_handshake(ssl::stream_base::server, kAwait);
+  if (server_->proxies.trusts(host_of(peer_.source))) {
+    const bool go_on = co_await read_proxy_header();
+    if (!go_on) co_return;
+  }
+  const auto early = asio::buffer(early_);
+  std::size_t used = 0;
+  std::tie(error, used) = co_await stream_.async_handshake(ssl::stream_base::server, early, kAwait);
   if (error) {
     // A peer that never sent a byte checked the port, not us.
     const bool said_something = BIO_number_read(SSL_get_rbio(stream_.native_handle())) > 0;
-    if (said_something && !server_->stopping) server_->callbacks.on_tls_failed(source_, alert_name(error));
+    if (said_something && !server_->stopping) server_->callbacks.on_tls_failed(peer_, alert_name(error));
     co_return;
   }
   X509* certificate = SSL_get1_peer_certificate(stream_.native_handle());
@@ -263,6 +278,36 @@ asio::awaitable<void> Connection::run([[maybe_unused]] std::shared_ptr<Connectio
     more = co_await serve_one();
     if (more) socket().expires_after(server_->limits.idle);  // else the stream may have become a tunnel's
   }
+}
+
+// A trusted peer's first bytes: a PROXY header, or already its handshake. False: neither will come.
+asio::awaitable<bool> Connection::read_proxy_header() {
+  char bytes[kMaxProxyHeader];
+  std::size_t size = 0;
+  ProxyHeader header;
+  error_code error;
+  while (!error && header.kind == ProxyHeader::Kind::incomplete) {
+    const auto into = asio::buffer(bytes + size, sizeof bytes - size);
+    std::size_t got = 0;
+    std::tie(error, got) = co_await socket().async_read_some(into, kAwait);
+    size += got;
+    header = parse_proxy_header({bytes, size});
+  }
+  if (error || header.kind == ProxyHeader::Kind::malformed) {
+    const char* problem = error == beast::error::timeout ? "it was not complete in time"
+                          : error                        ? "the connection ended within it"
+                                                         : header.problem;
+    // As with handshakes: who never sent a byte checked the port.
+    if (size > 0 && !server_->stopping)
+      server_->callbacks.on_tls_failed(peer_, std::string("malformed PROXY header: ") + problem);
+    co_return false;
+  }
+  if (!header.source.empty()) {
+    peer_.via = std::move(peer_.source);
+    peer_.source = std::move(header.source);
+  }
+  early_.assign(bytes + header.size, size - header.size);
+  co_return true;
 }
 
 // One request and its reply. True: the connection may carry another.
@@ -295,7 +340,7 @@ asio::awaitable<bool> Connection::serve_one() {
   bool keep_alive = message.keep_alive();
   HttpRequest upgrade;
   if (is_websocket(message)) upgrade = message;
-  auto request = to_request(std::move(message), source_, certificate_);
+  auto request = to_request(std::move(message), peer_, certificate_);
   socket().expires_never();  // the ledger bounds how long it takes
   Response response = co_await ask(std::move(request));
   if (response.tunnel != nullptr) {
@@ -344,10 +389,10 @@ asio::awaitable<void> Connection::refuse(error_code error) {
   if (gone || server_->stopping) co_return;
   const std::string id = random_hex(8);
   if (error == beast::error::timeout) {
-    server_->callbacks.on_bad_request(source_, 408, id);
+    server_->callbacks.on_bad_request(peer_, 408, id);
     co_return;
   }
-  server_->callbacks.on_bad_request(source_, status, id);
+  server_->callbacks.on_bad_request(peer_, status, id);
   Response response = to_response(Problem{status, "the request cannot be read: " + error.message()});
   response.headers.emplace_back("Ledger-Request-Id", id);
   HttpResponse out = to_http(std::move(response), 11, false);
@@ -512,11 +557,11 @@ Listener::~Listener() {
 }
 
 Result<std::unique_ptr<Listener>> Listener::open(asio::io_context& io, const std::string& address, std::uint16_t port,
-                                                 Limits limits, Callbacks callbacks) {
+                                                 Limits limits, Callbacks callbacks, TrustedProxies proxies) {
   error_code error;
   const auto ip = asio::ip::make_address(address, error);
   if (error) return Error{Errc::invalid, "--listen " + printable(address, 60) + " is not an IP address"};
-  auto state = std::make_shared<State>(io, limits, std::move(callbacks));
+  auto state = std::make_shared<State>(io, limits, std::move(callbacks), std::move(proxies));
   const tcp::endpoint endpoint(ip, port);
   tcp::acceptor& acceptor = state->acceptor;
   const auto failed = [&](const std::string& hint) {

@@ -73,17 +73,6 @@ NodeHeaders parse_headers(const Request& request, const Caller& caller, const Pr
   return headers;
 }
 
-// docs/HTTP_API.md, "Generations": no version is sent, but some requests give it away.
-std::string recognise_generation(const Request& request) {
-  if (request.method == "POST") return "G7";
-  if (!request.certificate.empty() && !request.header("authorization").empty()) return "G6";
-  const Program* program = program_of_path(request.path);
-  if (program != nullptr && request.header(program->node_ip_header).empty() &&
-      !request.header(program->node_name_header).empty())
-    return "G1";
-  return "";
-}
-
 std::string not_registered(const std::string& node) { return "node " + node + " is not registered (any more)"; }
 
 void add_seq(Response& response, const Result<Committed>& outcome) {
@@ -141,9 +130,10 @@ Record record_of(const Request& request, const Caller& caller, Event event) {
   record.event = std::move(event);
   record.request_id = request.id;
   record.source = request.source;
+  record.via = request.via;
   record.endpoint = request.path;
   record.auth = caller.auth;
-  record.generation = recognise_generation(request);
+  record.generation = Generations::of_request(request);
   return record;
 }
 
@@ -153,6 +143,7 @@ void Registration::document(RequestPtr request, Reply reply, std::initializer_li
   const Caller caller = identify(*request, allowed);
   if (caller.result != TokenResult::accepted) return refuse_token(request, reply, caller, "");
   if (is_stale(caller)) return refuse_request(request, reply, caller, HeaderResult::node_unknown);
+  generations_.served(*request, caller.node);
   Proposal proposal;
   proposal.records.push_back(record_of(*request, caller, TokenAccepted{}));
   record_then(std::move(reply), std::move(proposal), std::move(document));
@@ -182,6 +173,7 @@ struct Registration::Attempt {
   NodeHeaders headers;
   std::optional<BroughtKey> brought;
   Evidence evidence;
+  std::string generation;
   int tries = 0;
   bool admitted = false;  // by the last ruling
   // What came of comparing the password with the hash that this version of the node is bound by.
@@ -198,6 +190,7 @@ struct Registration::Attempt {
     Record record = record_of(*request, caller, std::move(event));
     record.node = headers.name.str();
     record.claimed = headers.addresses;
+    record.generation = generation;
     return record;
   }
 };
@@ -210,8 +203,11 @@ void Registration::kubelet_certificate(RequestPtr request, Reply reply, Purpose 
   attempt->caller = identify(*attempt->request, {Role::agent, Role::node});
   attempt->headers = parse_headers(*attempt->request, attempt->caller, issuer_.program());
   attempt->evidence.token = attempt->caller.result;
+  attempt->generation = Generations::of_request(*attempt->request);
   if (attempt->caller.result == TokenResult::accepted && attempt->headers.result == HeaderResult::complete) {
     attempt->evidence.presented = credentials_.fingerprint_of_password(attempt->headers.password);
+    attempt->generation =
+        generations_.of_registration(*attempt->request, attempt->headers.name.str(), attempt->evidence.presented);
     attempt->brought.emplace(*attempt->request);
   }
   register_node(std::move(attempt));
@@ -291,6 +287,7 @@ void Registration::admit(std::shared_ptr<Attempt> attempt, Ruling ruling) {
   if (!certificate)
     return attempt->reply(to_response(problem_of(Error{Errc::unavailable, certificate.error().message})));
 
+  generations_.admitted(*attempt->request, name.str(), attempt->evidence.presented);
   Proposal proposal;
   proposal.records.push_back(attempt->record(TokenAccepted{}));
   if (ruling == Ruling::admit_first)
@@ -332,6 +329,7 @@ void Registration::connect(RequestPtr request, Reply reply) {
     return refuse_request(request, reply, caller, HeaderResult::bad_request,
                           "this is a websocket endpoint: GET with Upgrade: websocket, version 13");
   Proposal proposal;
+  generations_.tunnel_opened(*request, caller.node);
   for (Event event : {Event(TokenAccepted{}), Event(TunnelOpened{request->id})}) {
     proposal.records.push_back(record_of(*request, caller, std::move(event)));
     proposal.records.back().node = caller.node;
@@ -351,7 +349,9 @@ void Registration::refuse_token(const RequestPtr& request, const Reply& reply, c
                             TokenRejected{.status = problem.status,
                                           .reason = std::string(reason_name(caller.result)),
                                           .token = caller.old_token});
-  record.node = node;
+  // Nobody vouches for it: a claim, on whatever path it came. A name that is none is not kept.
+  const Result<NodeName> claimed = NodeName::parse(trim(request->header(issuer_.program().node_name_header)));
+  record.node = node.empty() && claimed ? claimed->str() : node;
   Proposal proposal;
   proposal.records.push_back(std::move(record));
   record_then(reply, std::move(proposal), to_response(problem));

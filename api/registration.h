@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "api/caller.h"
+#include "api/generations.h"
 #include "api/http.h"
 #include "ledger/credentials.h"
 #include "ledger/hash_checker.h"
@@ -59,6 +60,7 @@ class Registration {
   const Credentials& credentials_;
   const Issuer& issuer_;
   HashChecker* hashes_;
+  Generations generations_;
 };
 
 // A record of this request by this caller, with everything common filled in.

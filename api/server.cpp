@@ -136,6 +136,7 @@ struct Server::State {
   std::string url;        // as agents are told
   std::string local_url;  // as commands on this machine reach us
   std::vector<std::string> listener_names;
+  TrustedProxies proxies;
 
   std::optional<Credentials> credentials;
   std::optional<Issuer> issuer;
@@ -313,13 +314,12 @@ Result<void> Server::State::listen(std::uint16_t port, const Listener::Limits& l
   callbacks.on_request = [this, door](RequestPtr request, Reply reply) {
     service->handle(std::move(request), std::move(reply), door);
   };
-  callbacks.on_tls_failed = [this](const std::string& source, const std::string& alert) {
-    service->tls_failed(source, alert);
+  callbacks.on_tls_failed = [this](const Peer& peer, const std::string& alert) { service->tls_failed(peer, alert); };
+  callbacks.on_bad_request = [this](const Peer& peer, int status, const std::string& request_id) {
+    service->bad_request(peer, status, request_id);
   };
-  callbacks.on_bad_request = [this](const std::string& source, int status, const std::string& request_id) {
-    service->bad_request(source, status, request_id);
-  };
-  Result<std::unique_ptr<Listener>> opened = Listener::open(io, options.listen, port, limits, std::move(callbacks));
+  Result<std::unique_ptr<Listener>> opened =
+      Listener::open(io, options.listen, port, limits, std::move(callbacks), proxies);
   if (!opened) return opened.error();
   listeners.push_back(std::move(*opened));
   return {};
@@ -371,6 +371,11 @@ Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   auto state = std::make_unique<State>();
   state->options = std::move(options);
+  Result<TrustedProxies> proxies = TrustedProxies::parse(state->options.trusted_proxies);
+  if (!proxies) return proxies.error();
+  if (proxies->trusts_everybody())
+    spdlog::warn("--trusted-proxy names everybody: whoever connects may claim any source address");
+  state->proxies = std::move(*proxies);
   const std::filesystem::path& dir = state->options.data_dir;
   if (const Result<void> made = make_data_dir(dir); !made) return made.error();
   // The log first: it is the lock that keeps a second server out of the directory.
@@ -404,7 +409,7 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
     return written.error();
   state->service =
       std::make_unique<Service>(*state->ledger, *state->credentials, *state->issuer, *state->config,
-                                             state->hashes.get());
+                                state->hashes.get(), state->proxies);
   state->serve();
   return std::unique_ptr<Server>(new Server(std::move(state)));
 }

@@ -31,6 +31,7 @@ struct ServerOptions {
   ClusterOptions cluster;
   unsigned threads = 0;  // network threads; 0: one per core
   std::size_t max_connections = 16384;
+  std::vector<std::string> trusted_proxies;  // networks whose PROXY header is believed (proxy_protocol.h)
   std::uint64_t min_free_bytes = 64 << 20;
   bool keep_k3s_hash = false;  // make and keep k3s' hash of every password that is bound or verified
 };

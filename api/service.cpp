@@ -47,13 +47,27 @@ std::optional<Purpose> purpose_of(std::string_view endpoint, const Program& prog
   return std::nullopt;
 }
 
+// The request as its sender's, where trusted HTTP proxies passed it on.
+RequestPtr with_forwarded_source(RequestPtr request, const TrustedProxies& proxies) {
+  std::string forwarded_for;
+  for (const auto& [name, value] : request->headers)
+    if (name == "x-forwarded-for") forwarded_for += (forwarded_for.empty() ? "" : ",") + value;
+  std::string source = forwarded_source(request->source, forwarded_for, proxies);
+  if (source == request->source) return request;
+  auto forwarded = std::make_shared<Request>(*request);
+  forwarded->via = request->source;
+  forwarded->source = std::move(source);
+  return forwarded;
+}
+
 }  // namespace
 
 Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config,
-                 HashChecker* hashes)
+                 HashChecker* hashes, TrustedProxies proxies)
     : ledger_(ledger),
       issuer_(issuer),
       config_(config),
+      proxies_(std::move(proxies)),
       probes_(ledger),
       registration_(ledger, credentials, issuer, hashes),
       admin_(ledger, credentials, hashes) {}
@@ -66,7 +80,8 @@ void Service::handle(RequestPtr request, Reply answer, Door door) {
   };
   const std::string& path = request->path;
   const bool supervisor = door != Door::kubernetes;
-  if (supervisor && path.starts_with("/ledger/v1/")) return admin_.handle(std::move(request), std::move(reply));
+  if (supervisor && path.starts_with("/ledger/v1/"))
+    return admin_.handle(with_forwarded_source(std::move(request), proxies_), std::move(reply));
 
   const std::string_view endpoint = supervisor ? endpoint_of(path, issuer_.program()) : std::string_view();
   const bool get = request->method == "GET" || request->method == "HEAD";
@@ -133,11 +148,12 @@ void Service::endpoints(RequestPtr request, Reply reply) {
                          std::move(response));
 }
 
-void Service::bad_request(const std::string& source, int status, const std::string& request_id) {
+void Service::bad_request(const Peer& peer, int status, const std::string& request_id) {
   Record record;
   record.event = RequestRejected{.status = status, .reason = std::string(reason_name(HeaderResult::bad_request))};
   record.request_id = request_id;
-  record.source = source;
+  record.source = peer.source;
+  record.via = peer.via;
   Proposal proposal;
   proposal.records.push_back(std::move(record));
   ledger_.append(std::move(proposal), [](const Result<Committed>&) {});

@@ -18,7 +18,9 @@ constexpr const char* kFooter =
     "  ledger serve --token-file /etc/ledger/token --tls-san ledger.example.org\n"
     "  ledger serve --program rke2                       agents of RKE2: supervisor on 9345, kube API on 6443\n"
     "  ledger serve --https-port 6443 --supervisor-port 9345    the same split for k3s: agents send kube API\n"
-    "                                                    traffic to 6443 of this host, everything else to 9345\n\n"
+    "                                                    traffic to 6443 of this host, everything else to 9345\n"
+    "  ledger serve --trusted-proxy 10.0.0.2 --trusted-proxy 10.0.0.3 --tls-san vip.example.org\n"
+    "                                                    behind load balancers that send the PROXY protocol\n\n"
     "Agents join with the token in <data-dir>/node-token:\n"
     "  k3s agent --server https://<this machine>:6443 --token-file node-token\n"
     "  rke2 agent --server https://<this machine>:9345 --token-file node-token\n\n"
@@ -105,6 +107,8 @@ void add_serve(CLI::App& app, int& exit_code) {
       "what agents ask of a kube-apiserver only");
   command->add_option("--advertise-address", server.advertise_address,
                       "IP address agents are told to use (default: this machine's first)");
+  command->add_option("--trusted-proxy", server.trusted_proxies,
+                      "Address or CIDR of load balancers whose PROXY header (v1, v2) is believed (repeatable)");
   command->add_option("--tls-san", server.tls_sans, "Further names or IPs for the server's certificate (repeatable)");
 
   auto* secrets = command->add_option_group("Tokens", "Generated at the first start when not given");

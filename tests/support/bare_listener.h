@@ -43,7 +43,8 @@ class BareListener {
  public:
   using Serve = std::function<void(std::shared_ptr<const api::Request>, api::Reply)>;
 
-  explicit BareListener(api::Listener::Limits limits = {}, Serve serve = {})
+  explicit BareListener(api::Listener::Limits limits = {}, Serve serve = {}, api::TrustedProxies proxies = {},
+                        const std::string& address = "127.0.0.1")
       : issuer_(*Issuer::open(dir_.path(), Time::now(), false)), serve_(std::move(serve)) {
     api::Listener::Callbacks callbacks;
     callbacks.on_request = [this](std::shared_ptr<const api::Request> request, api::Reply reply) {
@@ -56,15 +57,15 @@ class BareListener {
       response.body = request->method + " " + request->path + "|" + request->body;
       reply(std::move(response));
     };
-    callbacks.on_tls_failed = [this](const std::string& source, const std::string& alert) {
+    callbacks.on_tls_failed = [this](const api::Peer& peer, const std::string& alert) {
       const std::lock_guard lock(mutex_);
-      tls_failures_.emplace_back(source, alert);
+      tls_failures_.emplace_back(peer.source, alert);
     };
-    callbacks.on_bad_request = [this](const std::string&, int status, const std::string&) {
+    callbacks.on_bad_request = [this](const api::Peer&, int status, const std::string&) {
       const std::lock_guard lock(mutex_);
       bad_requests_.push_back(status);
     };
-    listener_ = std::move(*api::Listener::open(io_, "127.0.0.1", 0, limits, std::move(callbacks)));
+    listener_ = std::move(*api::Listener::open(io_, address, 0, limits, std::move(callbacks), std::move(proxies)));
     port_ = listener_->port();
     renew();
     listener_->start();

@@ -3,6 +3,7 @@
 #include <boost/url/parse_query.hpp>
 #include <charconv>
 
+#include "api/http_date.h"
 #include "api/problem.h"
 
 namespace ledger::api {
@@ -47,9 +48,11 @@ void Service::handle(RequestPtr request, Reply answer) {
   // Every answer says which request it belongs to, whether or not there is a record.
   Reply reply = [id = request->id, answer = std::move(answer)](Response response) {
     response.headers.emplace_back("Ledger-Request-Id", id);
+    response.headers.emplace_back("Date", http_date(Time::now()));  // by which a machine checks its own clock
     answer(std::move(response));
   };
   const std::string& path = request->path;
+  if (path == "/ledger/v1/check-node") return registration_.check_node(std::move(request), std::move(reply));
   if (path.starts_with("/ledger/v1/")) return admin_.handle(std::move(request), std::move(reply));
 
   // G7 agents POST a CSR to the certificate endpoints and take a key as well when the answer holds one.

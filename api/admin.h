@@ -10,6 +10,7 @@
 #include "api/registration.h"
 #include "ledger/credentials.h"
 #include "ledger/ledger.h"
+#include "ledger/node_objects.h"
 
 namespace ledger::api {
 
@@ -23,10 +24,13 @@ class Admin {
  private:
   void refuse(const Request& request, TokenResult result, Reply reply);
   Response answer(const Request& request);
+  Response list_objects();
+  Response record_objects(const Request& request);
   Response node_action(const Request& request, const NodeName& node, std::string_view action);
 
   Ledger& ledger_;
   const Credentials& credentials_;
+  NodeObjects objects_;
   class Lane;
   std::unique_ptr<Lane> lane_;
 };

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "api/agent_config.h"
+#include "api/kubeconfig.h"
 #include "ledger/types.h"
 
 namespace ledger::api {
@@ -25,6 +26,9 @@ struct ServerOptions {
   unsigned threads = 0;  // network threads; 0: one per core
   std::size_t max_connections = 16384;
   std::uint64_t min_free_bytes = 64 << 20;
+  // A kube-apiserver whose Node objects are watched (node_watch.h); no path: none.
+  KubeconfigOptions watch_nodes;
+  bool release_on_node_delete = false;
 };
 
 class Server {

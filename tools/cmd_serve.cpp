@@ -25,6 +25,7 @@ struct Arguments {
   api::ServerOptions server;
   std::string data_dir = kDefaultDataDir;
   std::string token, token_file, agent_token, agent_token_file;
+  std::string watch_kubeconfig;
   std::string log_level = "info";
 };
 
@@ -50,6 +51,7 @@ int serve(Arguments& arguments) {
   spdlog::set_level(spdlog::level::from_str(arguments.log_level));
   api::ServerOptions& options = arguments.server;
   options.data_dir = arguments.data_dir;
+  options.watch_nodes.path = arguments.watch_kubeconfig;
   Result<Secret> token = secret_from(arguments.token, arguments.token_file);
   if (!token) return fail(token.error());
   Result<Secret> agent_token = secret_from(arguments.agent_token, arguments.agent_token_file);
@@ -100,6 +102,13 @@ void add_serve(CLI::App& app, int& exit_code) {
   network->add_option("--flannel-backend", cluster.flannel_backend, "none turns flannel off")->capture_default_str();
   network->add_option("--service-node-port-range", cluster.service_node_port_range, "NodePort range")
       ->capture_default_str();
+
+  auto* nodes = command->add_option_group("Nodes", "Node objects of the cluster, watched (ledger watch-nodes --help)");
+  nodes->add_option("--watch-nodes-kubeconfig", arguments->watch_kubeconfig,
+                    "Kubeconfig of the cluster: appearances and deletions of nodes become records");
+  nodes->add_option("--watch-nodes-context", server.watch_nodes.context, "Context in it (default: current-context)");
+  nodes->add_flag("--release-on-node-delete", server.release_on_node_delete,
+                  "Release a node's name when its Node object is deleted (default: only record it)");
 
   auto* running = command->add_option_group("Running", "");
   running->add_option("--server-name", server.server_name, "Name of this server in records (default: host name)");

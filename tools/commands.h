@@ -19,6 +19,7 @@ void add_verify(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
 void add_agent(CLI::App& app, int& exit_code);
 void add_doctor(CLI::App& app, int& exit_code);
+void add_watch_nodes(CLI::App& app, int& exit_code);
 
 // Prints "ledger: <message>" to standard error and returns 1.
 int fail(const Error& error);

@@ -64,6 +64,7 @@ int main(int argc, char** argv) {
   ledger::tools::add_token(app, exit_code);
   ledger::tools::add_agent(app, exit_code);
   ledger::tools::add_doctor(app, exit_code);
+  ledger::tools::add_watch_nodes(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

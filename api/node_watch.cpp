@@ -281,9 +281,11 @@ void NodeWatch::run() {
   while (!stopped()) {
     const auto begin = std::chrono::steady_clock::now();
     const bool lists = version_.empty();
+    const std::string version = version_;
     const Result<void> done = lists ? list_once() : watch();
     const bool lasted = std::chrono::steady_clock::now() - begin > options_.longest_pause;
-    if (done || lasted) {
+    // A watch that brought something before it broke is as good as one that ended.
+    if (done || lasted || (!version_.empty() && version_ != version)) {
       if (failures > 0 && done) say(false, "it works again");
       pause = options_.shortest_pause;
       failures = 0;

@@ -77,6 +77,49 @@ Result<ActionBody> parse_action(const Request& request) {
   return body;
 }
 
+constexpr std::size_t kMaxUid = 128;
+
+// {"node":"web-1","uid":"...","change":"created|deleted","note":"..."}
+Result<NodeObjects::Change> parse_change(const json::value& value) {
+  const json::object* object = value.if_object();
+  const auto text = [object](const char* key) {
+    const json::value* found = object != nullptr ? object->if_contains(key) : nullptr;
+    return found != nullptr && found->is_string() ? std::string(found->get_string()) : std::string();
+  };
+  const Result<NodeName> node = NodeName::parse(text("node"));
+  if (!node) return node.error();
+  const std::string change = text("change"), uid = text("uid");
+  if (change != "created" && change != "deleted")
+    return Error{Errc::invalid, "field 'change' of " + node->str() + " must be created or deleted"};
+  if (uid.size() > kMaxUid || uid != printable(uid, kMaxUid) || (uid.empty() && change == "created"))
+    return Error{Errc::invalid, "field 'uid' of " + node->str() + " is missing or no uid"};
+  return NodeObjects::Change{node->str(), uid, change == "deleted", printable(text("note"), 200)};
+}
+
+// {"actor":"...","release":false,"changes":[...]}
+Result<NodeObjects::Report> parse_report(const Request& request) {
+  json::error_code error;
+  const json::value value = json::parse(request.body, error);
+  const json::object* body = error ? nullptr : value.if_object();
+  const json::value* actor = body != nullptr ? body->if_contains("actor") : nullptr;
+  const json::value* release = body != nullptr ? body->if_contains("release") : nullptr;
+  const json::value* changes = body != nullptr ? body->if_contains("changes") : nullptr;
+  if (actor == nullptr || !actor->is_string() || actor->get_string().empty() || changes == nullptr ||
+      !changes->is_array() || (release != nullptr && !release->is_bool()))
+    return Error{Errc::invalid, "the body must be a JSON object with actor, release and changes"};
+  NodeObjects::Report report;
+  report.actor = printable(std::string_view(actor->get_string()), 200);
+  report.release_on_delete = release != nullptr && release->get_bool();
+  report.request_id = request.id;
+  report.source = request.source;
+  for (const json::value& item : changes->get_array()) {
+    Result<NodeObjects::Change> change = parse_change(item);
+    if (!change) return change.error();
+    report.changes.push_back(std::move(*change));
+  }
+  return report;
+}
+
 }  // namespace
 
 // One worker thread behind a counted queue.
@@ -101,7 +144,11 @@ class Admin::Lane {
 };
 
 Admin::Admin(Ledger& ledger, const Credentials& credentials, HashChecker* hashes)
-    : ledger_(ledger), credentials_(credentials), hashes_(hashes), lane_(std::make_unique<Lane>()) {}
+    : ledger_(ledger),
+      credentials_(credentials),
+      hashes_(hashes),
+      objects_(ledger),
+      lane_(std::make_unique<Lane>()) {}
 
 Admin::~Admin() { lane_->finish(); }
 
@@ -135,6 +182,10 @@ Response Admin::answer(const Request& request) {
   const std::vector<std::string_view> path = segments_of(std::string_view(request.path).substr(kPrefix.size()));
   const bool get = request.method == "GET";
   if (path.size() == 2 && path[0] == "import") return import_entries(request, path[1]);
+  if (path.size() == 1 && path[0] == "node-objects") {
+    if (get) return list_objects();
+    return request.method == "POST" ? record_objects(request) : to_response(method_not_allowed("GET or POST"));
+  }
   if (!get && path.size() < 3) return to_response(method_not_allowed("GET"));
   if (path.size() == 1 && path[0] == "status") {
     const Ledger::Stats stats = ledger_.stats();
@@ -171,6 +222,28 @@ Response Admin::answer(const Request& request) {
     return true;
   });
   return exported ? response : to_response(problem_of(exported.error()));
+}
+
+Response Admin::list_objects() {
+  const auto existing = objects_.existing();
+  if (!existing) return to_response(problem_of(existing.error()));
+  json::array list;
+  for (const auto& [node, uid] : *existing) list.push_back({{"node", node}, {"uid", uid}});
+  return json_response(list);
+}
+
+Response Admin::record_objects(const Request& request) {
+  const Result<NodeObjects::Report> report = parse_report(request);
+  if (!report) return to_response(problem_of(report.error()));
+  const Result<NodeObjects::Outcome> done = objects_.record(*report);
+  if (!done) return to_response(problem_of(done.error()));
+  Response response = json_response({{"created", done->created},
+                                     {"deleted", done->deleted},
+                                     {"released", done->released},
+                                     {"known", done->known},
+                                     {"seq", done->last}});
+  if (done->last > 0) response.headers.emplace_back("Ledger-Seq", std::to_string(done->last));
+  return response;
 }
 
 Response Admin::node_action(const Request& request, const NodeName& node, std::string_view action) {

@@ -11,6 +11,7 @@
 #include "ledger/credentials.h"
 #include "ledger/import.h"
 #include "ledger/ledger.h"
+#include "ledger/node_objects.h"
 
 namespace ledger::api {
 
@@ -24,12 +25,15 @@ class Admin {
  private:
   void refuse(const Request& request, TokenResult result, Reply reply);
   Response answer(const Request& request);
+  Response list_objects();
+  Response record_objects(const Request& request);
   Response node_action(const Request& request, const NodeName& node, std::string_view action);
   Response import_entries(const Request& request, std::string_view what);  // admin_import.cpp
 
   Ledger& ledger_;
   const Credentials& credentials_;
   HashChecker* hashes_;
+  NodeObjects objects_;
   class Lane;
   std::unique_ptr<Importer> importer_;  // of the import under way; the lane's
   std::unique_ptr<Lane> lane_;

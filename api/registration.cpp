@@ -2,6 +2,7 @@
 
 #include <boost/asio/ip/address.hpp>
 #include <optional>
+#include <boost/json.hpp>
 
 #include "api/problem.h"
 #include "api/tunnel.h"
@@ -317,6 +318,49 @@ void Registration::propose(std::shared_ptr<Attempt> attempt, Proposal proposal, 
       hashes_->verified(attempt->headers.name.str(), attempt->evidence.presented, attempt->headers.password,
                         attempt->matched_hash());
   });
+}
+
+// ---- a question ------------------------------------------------------------------------------------------
+
+namespace {
+
+// The verdict of check-node. It says no more than an attempt to register would.
+std::string_view verdict_of(Ruling ruling, const NodeState& state) {
+  if (ruling == Ruling::admit_first) return "free";
+  if (ruling == Ruling::admit_known) return "bound";
+  if (ruling == Ruling::refuse_held) return "held";
+  return state.bound_by_hash ? "hashed" : "mismatch";
+}
+
+}  // namespace
+
+// Its only record is the token's, as for any document. The record's note has the verdict, so that somebody who
+// tries passwords here is seen in the node's history as one who registers is.
+void Registration::check_node(RequestPtr request, Reply reply) {
+  if (request->method != "GET") return reply(to_response(method_not_allowed("GET")));
+  const Caller caller = identify(*request, {Role::agent, Role::node});
+  const NodeHeaders headers = parse_headers(*request, caller, issuer_.program());
+  if (caller.result != TokenResult::accepted) return refuse_token(request, reply, caller, headers.name.str());
+  Record record = record_of(*request, caller, TokenAccepted{});
+  record.node = headers.name.str();
+  record.generation.clear();  // it is no agent that asks
+  Response response;
+  if (headers.result != HeaderResult::complete) {
+    response = to_response(problem_of(headers.result, headers.detail));
+  } else {
+    const NodeState state = ledger_.find(headers.name.str());
+    const Ruling ruling = decide(
+        {TokenResult::accepted, HeaderResult::complete, state, credentials_.fingerprint_of_password(headers.password)});
+    const std::string verdict(verdict_of(ruling, state));
+    record.note = "asked without registering: " + verdict;
+    response.content_type = "application/json";
+    response.body = boost::json::serialize(boost::json::object{
+                        {"node", headers.name.str()}, {"verdict", verdict}, {"since", state.since}}) +
+                    "\n";
+  }
+  Proposal proposal;
+  proposal.records.push_back(std::move(record));
+  record_then(std::move(reply), std::move(proposal), std::move(response));
 }
 
 // ---- the tunnel ------------------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ class Registration {
   void kubelet_certificate(RequestPtr request, Reply reply, Purpose purpose);
   // client-kube-proxy.crt and client-<program>-controller.crt: no node is named.
   void shared_certificate(RequestPtr request, Reply reply, Purpose purpose);
+  // Answers what a registration with these node headers would meet now, and changes nothing (`ledger doctor`).
+  void check_node(RequestPtr request, Reply reply);
   // The websocket tunnel; a kubelet's client certificate only.
   void connect(RequestPtr request, Reply reply);
 

@@ -24,6 +24,7 @@
 #include <thread>
 
 #include "api/listener.h"
+#include "api/node_watch.h"
 #include "api/service.h"
 #include "ledger/adopt.h"
 #include "ledger/credentials.h"
@@ -156,6 +157,8 @@ struct Server::State {
   std::condition_variable stop_asked;
   std::string stop_reason;             // guarded by mutex; not empty: stop
   std::optional<Error> failure;        // guarded by mutex
+  std::atomic<bool> stop_watching{false};
+  std::thread node_watcher;
   Time certificate_ends;               // of the listener; owned by the io_context's threads after start
 
   void ask_stop(const std::string& reason) {
@@ -179,6 +182,7 @@ struct Server::State {
   void serve();
   void every_second();
   void watch_certificate();
+  Result<void> watch_nodes();
   void drain();
 };
 
@@ -366,6 +370,23 @@ void Server::State::watch_certificate() {
   });
 }
 
+// In a thread of its own, and through our own operators' API, as a watcher on another machine would.
+Result<void> Server::State::watch_nodes() {
+  if (options.watch_nodes.path.empty()) return {};
+  NodeWatchOptions watch;
+  watch.kube = options.watch_nodes;
+  watch.ledger.data_dir = options.data_dir;
+  watch.release_on_delete = options.release_on_node_delete;
+  watch.stop = &stop_watching;
+  watch.log = [](bool is_problem, const std::string& line) {
+    spdlog::log(is_problem ? spdlog::level::warn : spdlog::level::info, "watch-nodes: {}", line);
+  };
+  Result<NodeWatch> opened = NodeWatch::open(std::move(watch));
+  if (!opened) return opened.error();
+  node_watcher = std::thread([watcher = std::move(*opened)]() mutable { watcher.run(); });
+  return {};
+}
+
 Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
@@ -411,13 +432,17 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
       std::make_unique<Service>(*state->ledger, *state->credentials, *state->issuer, *state->config,
                                 state->hashes.get(), state->proxies);
   state->serve();
-  return std::unique_ptr<Server>(new Server(std::move(state)));
+  auto server = std::unique_ptr<Server>(new Server(std::move(state)));
+  if (const Result<void> watching = server->state_->watch_nodes(); !watching) return watching.error();
+  return server;
 }
 
 // ---- stop ------------------------------------------------------------------------------------------------
 
 // Requests under way finish, idle connections and tunnels close; then no network thread runs any more.
 void Server::State::drain() {
+  stop_watching = true;
+  if (node_watcher.joinable()) node_watcher.join();
   if (threads.empty()) return;
   for (const auto& listener : listeners) listener->stop();
   const auto deadline = std::chrono::steady_clock::now() + kStopGrace;

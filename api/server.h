@@ -11,6 +11,7 @@
 
 #include "api/agent_config.h"
 #include "ledger/program.h"
+#include "api/kubeconfig.h"
 #include "ledger/types.h"
 
 namespace ledger::api {
@@ -34,6 +35,9 @@ struct ServerOptions {
   std::vector<std::string> trusted_proxies;  // networks whose PROXY header is believed (proxy_protocol.h)
   std::uint64_t min_free_bytes = 64 << 20;
   bool keep_k3s_hash = false;  // make and keep k3s' hash of every password that is bound or verified
+  // A kube-apiserver whose Node objects are watched (node_watch.h); no path: none.
+  KubeconfigOptions watch_nodes;
+  bool release_on_node_delete = false;
 };
 
 class Server {

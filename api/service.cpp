@@ -4,6 +4,7 @@
 #include <charconv>
 #include <optional>
 
+#include "api/http_date.h"
 #include "api/problem.h"
 
 namespace ledger::api {
@@ -76,10 +77,13 @@ void Service::handle(RequestPtr request, Reply answer, Door door) {
   // Every answer says which request it belongs to, whether or not there is a record.
   Reply reply = [id = request->id, answer = std::move(answer)](Response response) {
     response.headers.emplace_back("Ledger-Request-Id", id);
+    response.headers.emplace_back("Date", http_date(Time::now()));  // by which a machine checks its own clock
     answer(std::move(response));
   };
   const std::string& path = request->path;
   const bool supervisor = door != Door::kubernetes;
+  if (supervisor && path == "/ledger/v1/check-node")
+    return registration_.check_node(std::move(request), std::move(reply));
   if (supervisor && path.starts_with("/ledger/v1/"))
     return admin_.handle(with_forwarded_source(std::move(request), proxies_), std::move(reply));
 

@@ -35,6 +35,7 @@ struct Arguments {
   std::uint16_t supervisor_port = 0;
   CLI::Option* supervisor_port_given = nullptr;
   std::string token, token_file, agent_token, agent_token_file;
+  std::string watch_kubeconfig;
   std::string log_level = "info";
 };
 
@@ -68,6 +69,7 @@ int serve(Arguments& arguments) {
   if (!program) return fail(program.error());
   options.program = *program;
   if (arguments.supervisor_port_given->count() > 0) options.supervisor_port = arguments.supervisor_port;
+  options.watch_nodes.path = arguments.watch_kubeconfig;
   Result<Secret> token = secret_from(arguments.token, arguments.token_file);
   if (!token) return fail(token.error());
   Result<Secret> agent_token = secret_from(arguments.agent_token, arguments.agent_token_file);
@@ -128,6 +130,13 @@ void add_serve(CLI::App& app, int& exit_code) {
                       "none turns flannel off (default: vxlan; rke2: none)");
   network->add_option("--service-node-port-range", cluster.service_node_port_range, "NodePort range")
       ->capture_default_str();
+
+  auto* nodes = command->add_option_group("Nodes", "Node objects of the cluster, watched (ledger watch-nodes --help)");
+  nodes->add_option("--watch-nodes-kubeconfig", arguments->watch_kubeconfig,
+                    "Kubeconfig of the cluster: appearances and deletions of nodes become records");
+  nodes->add_option("--watch-nodes-context", server.watch_nodes.context, "Context in it (default: current-context)");
+  nodes->add_flag("--release-on-node-delete", server.release_on_node_delete,
+                  "Release a node's name when its Node object is deleted (default: only record it)");
 
   auto* running = command->add_option_group("Running", "");
   running->add_option("--server-name", server.server_name, "Name of this server in records (default: host name)");

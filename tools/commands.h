@@ -24,6 +24,8 @@ void add_agent(CLI::App& app, int& exit_code);
 void add_import(CLI::App& app, int& exit_code);
 void add_state(CLI::App& app, int& exit_code);
 void add_man(CLI::App& app, int& exit_code);
+void add_doctor(CLI::App& app, int& exit_code);
+void add_watch_nodes(CLI::App& app, int& exit_code);
 
 // Colour when standard output is a terminal and NO_COLOR is not set.
 replay::TextStyle style_of_terminal();

@@ -78,6 +78,8 @@ int main(int argc, char** argv) {
   ledger::tools::add_import(app, exit_code);
   ledger::tools::add_state(app, exit_code);
   ledger::tools::add_man(app, exit_code);
+  ledger::tools::add_doctor(app, exit_code);
+  ledger::tools::add_watch_nodes(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -3,7 +3,6 @@
 #include <boost/asio/ip/address.hpp>
 
 #include "api/problem.h"
-#include "api/tunnel.h"
 
 namespace ledger::api {
 namespace {
@@ -265,7 +264,7 @@ void Registration::connect(RequestPtr request, Reply reply) {
     response = to_response(problem);
   } else {
     response.status = 101;
-    response.tunnel = open_tunnel(ledger_, record_of(*request, caller, TunnelClosed{}), caller.node);
+    response.tunnel = tunnels_.open(record_of(*request, caller, TunnelClosed{}), caller.node);
     add(TunnelOpened{request->id});
   }
   record_then(std::move(reply), std::move(proposal), std::move(response));

@@ -13,6 +13,7 @@
 
 #include "api/caller.h"
 #include "api/http.h"
+#include "api/tunnel.h"
 #include "ledger/credentials.h"
 #include "ledger/issuer.h"
 #include "ledger/ledger.h"
@@ -23,8 +24,8 @@ using RequestPtr = std::shared_ptr<const Request>;
 
 class Registration {
  public:
-  Registration(Ledger& ledger, const Credentials& credentials, const Issuer& issuer)
-      : ledger_(ledger), credentials_(credentials), issuer_(issuer) {}
+  Registration(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, Tunnels& tunnels)
+      : ledger_(ledger), credentials_(credentials), issuer_(issuer), tunnels_(tunnels) {}
 
   // A document for anyone with one of these roles: config, CA files, readyz, apiservers, endpoints.
   void document(RequestPtr request, Reply reply, std::initializer_list<Role> allowed, Response document);
@@ -51,6 +52,7 @@ class Registration {
   Ledger& ledger_;
   const Credentials& credentials_;
   const Issuer& issuer_;
+  Tunnels& tunnels_;
 };
 
 // A record of this request by this caller, with everything common filled in.

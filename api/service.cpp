@@ -40,8 +40,9 @@ Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& i
       issuer_(issuer),
       config_(config),
       probes_(ledger),
-      registration_(ledger, credentials, issuer),
-      admin_(ledger, credentials) {}
+      tunnels_(ledger),
+      registration_(ledger, credentials, issuer, tunnels_),
+      admin_(ledger, credentials, tunnels_, issuer) {}
 
 void Service::handle(RequestPtr request, Reply answer) {
   // Every answer says which request it belongs to, whether or not there is a record.

@@ -8,6 +8,7 @@
 #include "api/http.h"
 #include "api/registration.h"
 #include "api/trust_probes.h"
+#include "api/tunnel.h"
 
 namespace ledger::api {
 
@@ -31,6 +32,7 @@ class Service {
   const Issuer& issuer_;
   const AgentConfig& config_;
   TrustProbes probes_;
+  Tunnels tunnels_;
   Registration registration_;
   Admin admin_;
 };

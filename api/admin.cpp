@@ -44,6 +44,13 @@ Result<NodeName> node_of(std::string_view segment) {
   return NodeName::parse(encoded->decode());
 }
 
+// The node of POST /ledger/v1/nodes/X/probe; nullopt: another request.
+std::optional<Result<NodeName>> probed_node(const Request& request) {
+  const auto path = segments_of(std::string_view(request.path).substr(kPrefix.size()));
+  if (request.method != "POST" || path.size() != 3 || path[0] != "nodes" || path[2] != "probe") return std::nullopt;
+  return node_of(path[1]);
+}
+
 // {"actor":"...","reason":"...","fingerprint":"...","force":false}
 struct ActionBody {
   OperatorAction action;
@@ -143,9 +150,11 @@ class Admin::Lane {
   boost::asio::thread_pool pool_{1};
 };
 
-Admin::Admin(Ledger& ledger, const Credentials& credentials, HashChecker* hashes)
+Admin::Admin(Ledger& ledger, const Credentials& credentials, Tunnels& tunnels, const Issuer& issuer, HashChecker* hashes)
     : ledger_(ledger),
       credentials_(credentials),
+      tunnels_(tunnels),
+      probe_(tunnels, issuer.server_ca_pem()),
       hashes_(hashes),
       objects_(ledger),
       lane_(std::make_unique<Lane>()) {}
@@ -156,6 +165,8 @@ Admin::~Admin() { lane_->finish(); }
 void Admin::handle(RequestPtr request, Reply reply) {
   const Credentials::Verdict verdict = credentials_.check_operator(request->header("authorization"));
   if (verdict.result != TokenResult::accepted) return refuse(*request, verdict.result, std::move(reply));
+  if (const auto node = probed_node(*request))
+    return *node ? probe(**node, std::move(reply)) : reply(to_response(problem_of(node->error())));
   const bool queued = lane_->try_post([this, request, reply] { reply(answer(*request)); });
   if (!queued) reply(to_response({429, "too many operators' requests at once", 1}));
 }
@@ -212,7 +223,10 @@ Response Admin::answer(const Request& request) {
   if (const Result<void> flushed = ledger_.flush_counts(); !flushed) return to_response(problem_of(flushed.error()));
   if (path.size() == 2) {
     const Result<json::object> summary = replay::describe_node(ledger_.log(), node->str());
-    return summary ? json_response(*summary) : to_response(problem_of(summary.error()));
+    if (!summary) return to_response(problem_of(summary.error()));
+    json::object described = *summary;
+    described["alive"] = alive(*node);
+    return json_response(described);
   }
   if (path[2] != "history") return to_response(not_found(request.path));
   Response response;
@@ -244,6 +258,29 @@ Response Admin::record_objects(const Request& request) {
                                      {"seq", done->last}});
   if (done->last > 0) response.headers.emplace_back("Ledger-Seq", std::to_string(done->last));
   return response;
+}
+
+// Whether the holder of a name is alive now: what a running server knows and no log can.
+json::object Admin::alive(const NodeName& node) const {
+  json::array tunnels;
+  for (const OpenTunnel& tunnel : tunnels_.of(node.str())) tunnels.push_back(to_json(tunnel));
+  const bool now = !tunnels.empty();
+  json::object out{{"now", now}, {"tunnels", std::move(tunnels)}};
+  const Moment registered = ledger_.find(node.str()).registered;
+  if (registered.seq != 0) out["verified"] = {{"seq", registered.seq}, {"time", registered.time.to_string()}};
+  return out;
+}
+
+void Admin::probe(const NodeName& node, Reply reply) {
+  if (ledger_.find(node.str()).version == 0 && tunnels_.of(node.str()).empty())
+    return reply(to_response({404, "the ledger has never seen a node " + node.str() +
+                                       "; `ledger node list` shows those it knows"}));
+  const bool started = probe_.start(node.str(), [node = node.str(), reply](const ProbeResult& result) {
+    json::object answer{{"node", node}};
+    for (auto& [key, value] : to_json(result)) answer.insert_or_assign(key, value);
+    reply(json_response(answer));
+  });
+  if (!started) reply(to_response({429, "too many probes at once", 1}));
 }
 
 Response Admin::node_action(const Request& request, const NodeName& node, std::string_view action) {

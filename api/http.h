@@ -44,10 +44,16 @@ struct Request {
   }
 };
 
+// Queues one binary message for the peer of a websocket. From any thread, never blocks. False: not queued, because
+// the websocket is gone or 256 KiB wait already.
+using TunnelSend = std::function<bool(std::string message)>;
+
 // What happens on a connection after a 101: the messages of one websocket, in order, from one thread at a time.
 class TunnelSession {
  public:
   virtual ~TunnelSession() = default;
+  // Called once, first, when the websocket is up; not at all when it never came about.
+  virtual void attach(TunnelSend) {}
   // One binary message. An error ends the session with its message as the cause.
   virtual Result<void> on_message(std::string_view bytes) = 0;
   // Called once, last.

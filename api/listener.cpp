@@ -11,6 +11,7 @@
 #include <boost/beast/ssl.hpp>
 #include <boost/beast/websocket.hpp>
 #include <ctime>
+#include <deque>
 #include <mutex>
 #include <unordered_set>
 
@@ -174,10 +175,61 @@ struct Listener::State : std::enable_shared_from_this<Listener::State> {
 
 namespace {
 
-// ---- one connection --------------------------------------------------------------------------------------
-
 using TlsStream = beast::ssl_stream<beast::tcp_stream>;
 using Websocket = websocket::stream<TlsStream, false>;  // agents never ask for permessage-deflate
+
+// ---- what a tunnel's session says ------------------------------------------------------------------------
+
+// Writes queued messages one after the other; Beast takes care that a ping or a close does not fall between the
+// bytes of one. send() from any thread, the rest on the connection's strand. The websocket must not go before
+// idle() is true.
+class TunnelWriter : public std::enable_shared_from_this<TunnelWriter> {
+ public:
+  TunnelWriter(Websocket& websocket, TlsStream::executor_type executor) : websocket_(&websocket), executor_(executor) {}
+
+  bool send(std::string message) {
+    const std::size_t size = message.size();
+    if (closed_) return false;
+    if (waiting_.fetch_add(size) + size > kMaxWaiting) {
+      waiting_ -= size;
+      return false;
+    }
+    asio::post(executor_, [self = shared_from_this(), text = std::move(message)]() mutable {
+      self->queue_.push_back(std::move(text));
+      if (self->queue_.size() == 1) self->write_next();
+    });
+    return true;
+  }
+  void close() {
+    closed_ = true;
+    websocket_ = nullptr;
+  }
+  bool idle() const { return !writing_; }
+
+ private:
+  static constexpr std::size_t kMaxWaiting = 256 << 10;
+
+  void write_next() {
+    if (queue_.empty() || websocket_ == nullptr) return;
+    writing_ = true;
+    websocket_->async_write(asio::buffer(queue_.front()), [self = shared_from_this()](error_code error, std::size_t) {
+      self->writing_ = false;
+      self->waiting_ -= self->queue_.front().size();
+      self->queue_.pop_front();
+      if (error) return self->close();  // the reading side sees it too, and ends the tunnel
+      self->write_next();
+    });
+  }
+
+  Websocket* websocket_;  // nullptr: closed
+  const TlsStream::executor_type executor_;
+  std::atomic<bool> closed_{false};
+  std::atomic<std::size_t> waiting_{0};  // bytes
+  std::deque<std::string> queue_;        // the front is being written
+  bool writing_ = false;
+};
+
+// ---- one connection --------------------------------------------------------------------------------------
 
 // Lives on its strand from accept to close; the coroutine run() holds it alive.
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -481,7 +533,12 @@ asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest up
   std::tie(error) = co_await ws.async_accept(upgrade, kAwait);
   timeouts.handshake_timeout = kLinger;  // from here on: for the closing handshake
   ws.set_option(timeouts);
-  if (!error) websocket_ = &ws;
+  const auto writer = std::make_shared<TunnelWriter>(ws, executor_);
+  if (!error) {
+    websocket_ = &ws;
+    ws.binary(true);
+    response.tunnel->attach([writer](std::string text) { return writer->send(std::move(text)); });
+  }
   std::string cause;
   beast::flat_buffer message;
   while (!error && cause.empty() && !server_->stopping) {
@@ -515,11 +572,17 @@ asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest up
     std::tie(error) = co_await ws.async_close(reason, kAwait);
   }
   websocket_ = nullptr;
+  writer->close();
   response.tunnel->on_close(cause);
-  // A ping or close of ours may be under way still; it ends with the socket, and must end before the stream does.
+  // A message, ping or close of ours may be under way still; it ends with the socket, and must end before the
+  // stream does.
   beast::get_lowest_layer(ws).close();
   asio::steady_timer settled(executor_, kSettle);
   std::tie(error) = co_await settled.async_wait(kAwait);
+  while (!writer->idle()) {
+    settled.expires_after(kSettle);
+    std::tie(error) = co_await settled.async_wait(kAwait);
+  }
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 #include <boost/json.hpp>
 
 #include "api/problem.h"
-#include "api/tunnel.h"
 
 namespace ledger::api {
 namespace {
@@ -380,7 +379,7 @@ void Registration::connect(RequestPtr request, Reply reply) {
   }
   Response response;
   response.status = 101;
-  response.tunnel = open_tunnel(ledger_, record_of(*request, caller, TunnelClosed{}), caller.node);
+  response.tunnel = tunnels_.open(record_of(*request, caller, TunnelClosed{}), caller.node);
   record_then(std::move(reply), std::move(proposal), std::move(response));
 }
 

@@ -14,6 +14,7 @@
 #include "api/caller.h"
 #include "api/generations.h"
 #include "api/http.h"
+#include "api/tunnel.h"
 #include "ledger/credentials.h"
 #include "ledger/hash_checker.h"
 #include "ledger/issuer.h"
@@ -26,8 +27,9 @@ using RequestPtr = std::shared_ptr<const Request>;
 class Registration {
  public:
   // `hashes`: for names that are bound by a hash of k3s; without it they are answered 503.
-  Registration(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, HashChecker* hashes = nullptr)
-      : ledger_(ledger), credentials_(credentials), issuer_(issuer), hashes_(hashes) {}
+  Registration(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, Tunnels& tunnels,
+               HashChecker* hashes = nullptr)
+      : ledger_(ledger), credentials_(credentials), issuer_(issuer), tunnels_(tunnels), hashes_(hashes) {}
 
   // A document for anyone with one of these roles: config, CA files, readyz, apiservers, endpoints.
   void document(RequestPtr request, Reply reply, std::initializer_list<Role> allowed, Response document);
@@ -61,6 +63,7 @@ class Registration {
   Ledger& ledger_;
   const Credentials& credentials_;
   const Issuer& issuer_;
+  Tunnels& tunnels_;
   HashChecker* hashes_;
   Generations generations_;
 };

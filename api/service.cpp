@@ -70,8 +70,9 @@ Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& i
       config_(config),
       proxies_(std::move(proxies)),
       probes_(ledger),
-      registration_(ledger, credentials, issuer, hashes),
-      admin_(ledger, credentials, hashes) {}
+      tunnels_(ledger),
+      registration_(ledger, credentials, issuer, tunnels_, hashes),
+      admin_(ledger, credentials, tunnels_, issuer, hashes) {}
 
 void Service::handle(RequestPtr request, Reply answer, Door door) {
   // Every answer says which request it belongs to, whether or not there is a record.

@@ -9,6 +9,7 @@
 #include "api/proxy_protocol.h"
 #include "api/registration.h"
 #include "api/trust_probes.h"
+#include "api/tunnel.h"
 
 namespace ledger::api {
 
@@ -42,6 +43,7 @@ class Service {
   const AgentConfig& config_;
   const TrustedProxies proxies_;
   TrustProbes probes_;
+  Tunnels tunnels_;
   Registration registration_;
   Admin admin_;
 };

@@ -20,6 +20,10 @@ namespace ledger::test {
 // A tunnel that remembers how it ended. Answers what `on_message` is told to.
 class RememberingTunnel : public api::TunnelSession {
  public:
+  void attach(api::TunnelSend how) override {
+    const std::lock_guard lock(mutex);
+    send = std::move(how);
+  }
   Result<void> on_message(std::string_view bytes) override {
     ++messages;
     if (bytes == "bad") return Error{Errc::invalid, "not a frame"};
@@ -34,9 +38,14 @@ class RememberingTunnel : public api::TunnelSession {
     const std::lock_guard lock(mutex);
     return cause;
   }
+  bool say(std::string message) {
+    const std::lock_guard lock(mutex);
+    return send && send(std::move(message));
+  }
   std::atomic<int> messages{0}, closed{0};
   std::mutex mutex;
   std::string cause;
+  api::TunnelSend send;
 };
 
 class BareListener {

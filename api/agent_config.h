@@ -18,7 +18,7 @@ struct ClusterOptions {
   std::string service_cidr = "10.43.0.0/16";
   std::string cluster_dns = "10.43.0.10";
   std::string cluster_domain = "cluster.local";
-  std::string flannel_backend;  // empty: the program's default
+  std::string flannel_backend{};  // empty: the program's default
   std::string service_node_port_range = "30000-32767";
 };
 

@@ -87,7 +87,11 @@ class Story : public testing::TestWithParam<Played> {
     return refused();
   }
 
-  test::RunningServer server_;
+  test::RunningServer server_{[](ServerOptions& server) {
+    if (!GetParam().rke2) return;
+    server.program = &kRke2;
+    server.supervisor_port = 0;  // 9345 may be taken here
+  }};
   test::TempDir vm_;
 };
 
@@ -150,12 +154,10 @@ INSTANTIATE_TEST_SUITE_P(Generations, Story,
                                          Played{Generation::G7}),
                          name_of_row);
 
-#ifdef LEDGER_SERVER_KNOWS_RKE2  // its paths are not served yet
 INSTANTIATE_TEST_SUITE_P(Rke2, Story,
                          testing::Values(Played{Generation::G3, true}, Played{Generation::G5, true},
                                          Played{Generation::G6, true}, Played{Generation::G7, true}),
                          name_of_row);
-#endif
 
 }  // namespace
 }  // namespace ledger::api

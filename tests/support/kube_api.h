@@ -127,7 +127,7 @@ class KubeApi {
   std::string url() const { return "https://127.0.0.1:" + std::to_string(port_); }
   std::string ca() const { return issuer_.server_ca_pem(); }
   IssuedCertificate client_certificate() const {
-    return std::move(*issuer_.issue(Purpose::client_k3s_controller, {}, {}, Time::now()));
+    return std::move(*issuer_.issue(Purpose::client_program_controller, {}, {}, Time::now()));
   }
   // A file for `user`, the YAML of a user's fields, e.g. "token: kube-token".
   std::filesystem::path kubeconfig(const std::string& user, const std::string& name = "kubeconfig") const {

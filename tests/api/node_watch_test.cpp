@@ -202,6 +202,7 @@ TEST_F(NodeWatchTest, ADeletionReleasesTheNameOnlyWhenTold) {
     kube_.remove("web-1");
     ASSERT_TRUE(comes_to({"+web-1/uid-1", "+web-2/uid-2", "-web-1/uid-1"}));
   }
+  kube_.cut_watches();  // it has not noticed yet that nobody listens to the first
   EXPECT_EQ(server_.join("web-1", "another").status, 403);
   Watcher watcher(options(true));
   ASSERT_TRUE(watcher.said("watching"));

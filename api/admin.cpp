@@ -46,6 +46,13 @@ Result<NodeName> node_of(std::string_view segment) {
   return NodeName::parse(encoded->decode());
 }
 
+// The node of POST /ledger/v1/nodes/X/probe; nullopt: another request.
+std::optional<Result<NodeName>> probed_node(const Request& request) {
+  const auto path = segments_of(std::string_view(request.path).substr(kPrefix.size()));
+  if (request.method != "POST" || path.size() != 3 || path[0] != "nodes" || path[2] != "probe") return std::nullopt;
+  return node_of(path[1]);
+}
+
 // {"actor":"...","reason":"...","fingerprint":"...","force":false}
 struct ActionBody {
   OperatorAction action;
@@ -74,8 +81,52 @@ Result<ActionBody> parse_action(const Request& request) {
   }
   body.action.request_id = request.id;
   body.action.source = request.source;
+  body.action.via = request.via;
   if (body.action.actor.empty()) return Error{Errc::invalid, "field 'actor' is missing"};
   return body;
+}
+
+constexpr std::size_t kMaxUid = 128;
+
+// {"node":"web-1","uid":"...","change":"created|deleted","note":"..."}
+Result<NodeObjects::Change> parse_change(const json::value& value) {
+  const json::object* object = value.if_object();
+  const auto text = [object](const char* key) {
+    const json::value* found = object != nullptr ? object->if_contains(key) : nullptr;
+    return found != nullptr && found->is_string() ? std::string(found->get_string()) : std::string();
+  };
+  const Result<NodeName> node = NodeName::parse(text("node"));
+  if (!node) return node.error();
+  const std::string change = text("change"), uid = text("uid");
+  if (change != "created" && change != "deleted")
+    return Error{Errc::invalid, "field 'change' of " + node->str() + " must be created or deleted"};
+  if (uid.size() > kMaxUid || uid != printable(uid, kMaxUid) || (uid.empty() && change == "created"))
+    return Error{Errc::invalid, "field 'uid' of " + node->str() + " is missing or no uid"};
+  return NodeObjects::Change{node->str(), uid, change == "deleted", printable(text("note"), 200)};
+}
+
+// {"actor":"...","release":false,"changes":[...]}
+Result<NodeObjects::Report> parse_report(const Request& request) {
+  json::error_code error;
+  const json::value value = json::parse(request.body, error);
+  const json::object* body = error ? nullptr : value.if_object();
+  const json::value* actor = body != nullptr ? body->if_contains("actor") : nullptr;
+  const json::value* release = body != nullptr ? body->if_contains("release") : nullptr;
+  const json::value* changes = body != nullptr ? body->if_contains("changes") : nullptr;
+  if (actor == nullptr || !actor->is_string() || actor->get_string().empty() || changes == nullptr ||
+      !changes->is_array() || (release != nullptr && !release->is_bool()))
+    return Error{Errc::invalid, "the body must be a JSON object with actor, release and changes"};
+  NodeObjects::Report report;
+  report.actor = printable(std::string_view(actor->get_string()), 200);
+  report.release_on_delete = release != nullptr && release->get_bool();
+  report.request_id = request.id;
+  report.source = request.source;
+  for (const json::value& item : changes->get_array()) {
+    Result<NodeObjects::Change> change = parse_change(item);
+    if (!change) return change.error();
+    report.changes.push_back(std::move(*change));
+  }
+  return report;
 }
 
 }  // namespace
@@ -101,8 +152,14 @@ class Admin::Lane {
   boost::asio::thread_pool pool_{1};
 };
 
-Admin::Admin(Ledger& ledger, const Credentials& credentials)
-    : ledger_(ledger), credentials_(credentials), lane_(std::make_unique<Lane>()) {}
+Admin::Admin(Ledger& ledger, const Credentials& credentials, Tunnels& tunnels, const Issuer& issuer, HashChecker* hashes)
+    : ledger_(ledger),
+      credentials_(credentials),
+      tunnels_(tunnels),
+      probe_(tunnels, issuer.server_ca_pem()),
+      hashes_(hashes),
+      objects_(ledger),
+      lane_(std::make_unique<Lane>()) {}
 
 Admin::~Admin() { lane_->finish(); }
 
@@ -136,6 +193,8 @@ Problem refusal_of(const OperatorCaller& caller) {
 void Admin::handle(RequestPtr request, Reply reply) {
   const OperatorCaller caller = judge(*request, credentials_, ledger_);
   if (caller.result != TokenResult::accepted) return refuse(*request, caller, std::move(reply));
+  if (const auto node = probed_node(*request))
+    return *node ? probe(**node, std::move(reply)) : reply(to_response(problem_of(node->error())));
   const bool queued = lane_->try_post([this, request, reply] {
     const OperatorCaller now = judge(*request, credentials_, ledger_);
     if (now.result != TokenResult::accepted) return refuse(*request, now, reply);
@@ -169,6 +228,11 @@ Response Admin::answer(const Request& request) {
   const std::vector<std::string_view> path = segments_of(std::string_view(request.path).substr(kPrefix.size()));
   const bool get = request.method == "GET";
   if (!path.empty() && path[0] == "tokens") return tokens(request, path);
+  if (path.size() == 2 && path[0] == "import") return import_entries(request, path[1]);
+  if (path.size() == 1 && path[0] == "node-objects") {
+    if (get) return list_objects();
+    return request.method == "POST" ? record_objects(request) : to_response(method_not_allowed("GET or POST"));
+  }
   if (!get && path.size() < 3) return to_response(method_not_allowed("GET"));
   if (path.size() == 1 && path[0] == "status") {
     const Ledger::Stats stats = ledger_.stats();
@@ -195,7 +259,10 @@ Response Admin::answer(const Request& request) {
   if (const Result<void> flushed = ledger_.flush_counts(); !flushed) return to_response(problem_of(flushed.error()));
   if (path.size() == 2) {
     const Result<json::object> summary = replay::describe_node(ledger_.log(), node->str());
-    return summary ? json_response(*summary) : to_response(problem_of(summary.error()));
+    if (!summary) return to_response(problem_of(summary.error()));
+    json::object described = *summary;
+    described["alive"] = alive(*node);
+    return json_response(described);
   }
   if (path[2] != "history") return to_response(not_found(request.path));
   Response response;
@@ -229,6 +296,51 @@ Response Admin::tokens(const Request& request, const std::vector<std::string_vie
   response.headers.emplace_back("Ledger-Seq", std::to_string(done->at("seq").to_number<Seq>()));
   response.headers.emplace_back("Cache-Control", "no-store");
   return response;
+}
+
+Response Admin::list_objects() {
+  const auto existing = objects_.existing();
+  if (!existing) return to_response(problem_of(existing.error()));
+  json::array list;
+  for (const auto& [node, uid] : *existing) list.push_back({{"node", node}, {"uid", uid}});
+  return json_response(list);
+}
+
+Response Admin::record_objects(const Request& request) {
+  const Result<NodeObjects::Report> report = parse_report(request);
+  if (!report) return to_response(problem_of(report.error()));
+  const Result<NodeObjects::Outcome> done = objects_.record(*report);
+  if (!done) return to_response(problem_of(done.error()));
+  Response response = json_response({{"created", done->created},
+                                     {"deleted", done->deleted},
+                                     {"released", done->released},
+                                     {"known", done->known},
+                                     {"seq", done->last}});
+  if (done->last > 0) response.headers.emplace_back("Ledger-Seq", std::to_string(done->last));
+  return response;
+}
+
+// Whether the holder of a name is alive now: what a running server knows and no log can.
+json::object Admin::alive(const NodeName& node) const {
+  json::array tunnels;
+  for (const OpenTunnel& tunnel : tunnels_.of(node.str())) tunnels.push_back(to_json(tunnel));
+  const bool now = !tunnels.empty();
+  json::object out{{"now", now}, {"tunnels", std::move(tunnels)}};
+  const Moment registered = ledger_.find(node.str()).registered;
+  if (registered.seq != 0) out["verified"] = {{"seq", registered.seq}, {"time", registered.time.to_string()}};
+  return out;
+}
+
+void Admin::probe(const NodeName& node, Reply reply) {
+  if (ledger_.find(node.str()).version == 0 && tunnels_.of(node.str()).empty())
+    return reply(to_response({404, "the ledger has never seen a node " + node.str() +
+                                       "; `ledger node list` shows those it knows"}));
+  const bool started = probe_.start(node.str(), [node = node.str(), reply](const ProbeResult& result) {
+    json::object answer{{"node", node}};
+    for (auto& [key, value] : to_json(result)) answer.insert_or_assign(key, value);
+    reply(json_response(answer));
+  });
+  if (!started) reply(to_response({429, "too many probes at once", 1}));
 }
 
 Response Admin::node_action(const Request& request, const NodeName& node, std::string_view action) {

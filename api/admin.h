@@ -2,22 +2,28 @@
 // operator token (Bearer); one with the role `read` may only look. docs/HTTP_API.md lists it.
 //
 // Threads: handle() from any thread, never blocks: the work runs on one thread of its own, because it reads
-// histories and waits for the disk; a short queue before it answers 429 when it is full.
+// histories and waits for the disk; a short queue before it answers 429 when it is full. Probes, which wait for
+// agents, run beside it.
 #pragma once
 
 #include <memory>
 #include <string_view>
 #include <vector>
 
+#include "api/kubelet_probe.h"
 #include "api/registration.h"
+#include "api/tunnel.h"
 #include "ledger/credentials.h"
+#include "ledger/import.h"
 #include "ledger/ledger.h"
+#include "ledger/node_objects.h"
 
 namespace ledger::api {
 
 class Admin {
  public:
-  Admin(Ledger& ledger, const Credentials& credentials);
+  Admin(Ledger& ledger, const Credentials& credentials, Tunnels& tunnels, const Issuer& issuer,
+        HashChecker* hashes = nullptr);
   ~Admin();  // finishes what is queued
 
   void handle(RequestPtr request, Reply reply);
@@ -26,11 +32,21 @@ class Admin {
   void refuse(const Request& request, const OperatorCaller& caller, Reply reply);
   Response answer(const Request& request);
   Response tokens(const Request& request, const std::vector<std::string_view>& path);
+  Response list_objects();
+  Response record_objects(const Request& request);
+  void probe(const NodeName& node, Reply reply);
+  boost::json::object alive(const NodeName& node) const;
   Response node_action(const Request& request, const NodeName& node, std::string_view action);
+  Response import_entries(const Request& request, std::string_view what);  // admin_import.cpp
 
   Ledger& ledger_;
   const Credentials& credentials_;
+  Tunnels& tunnels_;
+  KubeletProbe probe_;
+  HashChecker* hashes_;
+  NodeObjects objects_;
   class Lane;
+  std::unique_ptr<Importer> importer_;  // of the import under way; the lane's
   std::unique_ptr<Lane> lane_;
 };
 

@@ -1,19 +1,19 @@
 #include "api/agent.h"
 
-#include <sys/stat.h>
-
 #include <boost/url/parse.hpp>
 #include <boost/url/url_view.hpp>
+#include <random>
 #include <thread>
 
 #include "api/agent_checks.h"
-#include "api/tunnel_frame.h"
+#include "api/agent_files.h"
+#include "api/agent_keys.h"
+#include "api/agent_profile.h"
+#include "api/agent_relay.h"
 #include "api/websocket_client.h"
 #include "ledger/credentials.h"
 
 namespace ledger::api {
-
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -21,77 +21,6 @@ using Clock = std::chrono::steady_clock;
 using Level = AgentLine::Level;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-
-// ---- Generations -----------------------------------------------------------------------------------------
-
-// What differs between generations, besides words.
-struct Profile {
-  Generation generation;
-  const char* name;
-  const char* version;  // the release whose texts are used
-  bool quotes_urls;     // Go 1.14 and later: Get "https://...": EOF
-  bool asks_apis;       // checks its token with GET /apis
-  bool sends_ip;        // K3s-Node-Ip
-  bool sends_ip_list;
-  bool asks_readyz;
-  bool asks_apiservers;
-  bool falls_back_to_url;  // tunnel to the configured server when no endpoint is known
-  seconds timeout;
-  seconds silence_limit;  // of the tunnel
-  Level join_level;
-  const char* join_prefix;
-  const char* config_prefix;
-};
-
-constexpr Profile kProfiles[] = {
-    {Generation::G1, "G1", "v1.17.2+k3s1", false, true, false, false, false, false, false, seconds(60), seconds(10),
-     Level::error, "", ""},
-    {Generation::G2, "G2", "v1.19.8+k3s1", true, false, true, false, false, false, true, seconds(20), seconds(10),
-     Level::error, "Failed to retrieve agent config: ", ""},
-    {Generation::G3, "G3", "v1.20.2+k3s1", true, false, true, false, false, false, true, seconds(20), seconds(10),
-     Level::error, "Failed to retrieve agent config: ", ""},
-    {Generation::G4, "G4", "v1.22.8+k3s1", true, false, true, true, true, false, true, seconds(10), seconds(10),
-     Level::info, "Waiting to retrieve agent configuration; server is not ready: ",
-     "failed to retrieve configuration from server: "},
-    {Generation::G5, "G5", "v1.25.6+k3s1", true, false, true, true, true, true, true, seconds(10), seconds(60),
-     Level::info, "Waiting to retrieve agent configuration; server is not ready: ",
-     "failed to retrieve configuration from server: "},
-};
-
-const Profile& profile_of(Generation generation) {
-  for (const Profile& profile : kProfiles)
-    if (profile.generation == generation) return profile;
-  fatal("a Generation without a profile");
-}
-
-// ---- Files -----------------------------------------------------------------------------------------------
-
-// 0755 whatever the umask, as the agent makes /etc/rancher/node.
-Result<void> make_directories(const fs::path& directory) {
-  std::error_code error;
-  if (directory.empty() || fs::exists(directory, error)) return {};
-  if (const Result<void> parent = make_directories(directory.parent_path()); !parent) return parent.error();
-  if (::mkdir(directory.c_str(), 0755) != 0 || ::chmod(directory.c_str(), 0755) != 0)
-    return Error{Errc::io, "failed to create " + directory.string()};
-  return {};
-}
-
-// The trimmed content of a file of random hex digits, which is written when there is none yet. A file that is
-// there but empty stays as it is: the agent does not mend it either.
-Result<Secret> ensure_random_file(const fs::path& path, std::size_t random_size, unsigned mode) {
-  Result<std::string> text = read_file(path, 4096);
-  if (text) {
-    Secret found(trim(*text));
-    explicit_bzero(text->data(), text->size());
-    return found;
-  }
-  if (text.error().code != Errc::not_found) return text.error();
-  if (const Result<void> made = make_directories(path.parent_path()); !made) return made.error();
-  const Secret fresh(random_hex(random_size));
-  if (const Result<void> written = write_file(path, std::string(fresh.reveal()) + "\n", mode); !written)
-    return written.error();
-  return fresh.clone();
-}
 
 std::string quote(std::string_view text) {
   std::string out = "\"";
@@ -102,12 +31,21 @@ std::string quote(std::string_view text) {
   return out + "\"";
 }
 
+std::filesystem::path directory_of(const AgentOptions& options) {
+  if (!options.agent_directory.empty() || !options.node_password.empty()) return options.agent_directory;
+  return options.password_file.parent_path() / "agent";
+}
+
 // ---- One run ---------------------------------------------------------------------------------------------
 
 class Run {
  public:
   explicit Run(const AgentOptions& options)
-      : options_(options), profile_(profile_of(options.generation)), attempts_left_(options.attempts) {}
+      : options_(options),
+        profile_(profile_of(options.generation)),
+        program_(program_of(options.rke2)),
+        attempts_left_(options.attempts),
+        files_(directory_of(options)) {}
 
   AgentOutcome play();
 
@@ -124,25 +62,36 @@ class Run {
 
   // Repeats a phase as long as there are attempts.
   template <class Phase>
-  bool repeat(seconds pause, Phase phase);
+  bool repeat(milliseconds pause, milliseconds jitter, Phase phase);
 
-  // The three steps to the CA bundle; leaves a client that trusts it in `supervisor_`.
+  // The three steps to the CA bundle; leaves clients that trust it in `supervisor_` and `bare_`.
   Result<void> trust_round(std::string_view phase);
   Result<void> check_hash(const std::string& bundle);
+  Result<void> present_certificate();
   Result<void> check_apis(std::string_view phase, std::string_view user);
-  Result<std::string> fetch_pem(const std::string& path);
+  Result<std::string> fetch_file(const std::string& name);
   Result<PemParts> fetch_pair(const std::string& name, bool with_node_headers);
+  Result<PemParts> fetch_pair_anew(const std::string& name, bool with_node_headers);
+  Result<HttpsRequest> pair_request(const std::string& name, bool with_node_headers);
+  Result<HttpsResponse> retry_without_certificate(HttpsRequest request);
   Result<std::vector<std::string>> kube_endpoints();
   Result<WebsocketClient> dial_tunnel(const std::string& address);
   bool hold_tunnels(std::vector<WebsocketClient>& sessions, Clock::time_point until);
 
   HttpsOptions https_options(HttpsTrust trust) const;
+  HttpsRequest agent_request(const std::string& path, std::string_view user) const;
+  // Sends, and notes what came of it. `request` may be sent once more.
+  Result<HttpsResponse> exchange(HttpsClient& client, std::string_view phase, HttpsRequest& request);
+  // GET; an empty `user`: without credentials.
   Result<HttpsResponse> get(HttpsClient& client, std::string_view phase, const std::string& path,
-                            std::string_view user = {},
-                            std::vector<std::pair<std::string, std::string>> headers = {});
+                            std::string_view user = {});
   Result<HttpsResponse> get_ok(HttpsClient& client, std::string_view phase, const std::string& path,
                                std::string_view user = {});
-  Secret basic(std::string_view user) const;
+  bool is_success(int status) const { return profile_.takes_any_2xx ? status / 100 == 2 : status == 200; }
+  // What the agent says about an answer that it does not like.
+  std::string complaint(const std::string& path, const HttpsResponse& response) const;
+  std::string failed_send(const HttpsRequest& request) const;
+  Secret authorization(std::string_view user) const;
   std::string url(const std::string& path) const { return "https://" + balancer().to_string() + path; }
   HostPort balancer() const { return {"127.0.0.1", options_.balancer_port}; }
   std::string node_ip_header() const;
@@ -155,14 +104,18 @@ class Run {
 
   const AgentOptions& options_;
   const Profile& profile_;
+  const Program& program_;
   int attempts_left_;
+  AgentFiles files_;
   AgentOutcome outcome_;
 
   HostPort server_;
   AgentToken token_;
   Secret node_password_;
   std::vector<std::string> node_ips_;
-  std::optional<HttpsClient> supervisor_;
+  // Without and, where there is one to present, with the kubelet's client certificate.
+  std::optional<HttpsClient> bare_, supervisor_;
+  bool presents_ = false;
   std::string bundle_;  // empty: the server is trusted by the operating system
   ClusterDocument cluster_;
   std::string server_ca_;
@@ -187,14 +140,16 @@ void Run::pause_for(milliseconds time) const {
 }
 
 template <class Phase>
-bool Run::repeat(seconds pause, Phase phase) {
+bool Run::repeat(milliseconds pause, milliseconds jitter, Phase phase) {
+  std::uniform_int_distribution<std::int64_t> extra(0, jitter.count());
+  std::random_device random;
   for (;;) {
     const auto done = phase();
     if (done) return true;
     // attempts 0 counts down from zero and never comes to 1.
     if (attempts_left_ == 1 || stopped()) return false;
     if (attempts_left_ > 1) --attempts_left_;
-    pause_for(options_.pause.count() > 0 ? options_.pause : milliseconds(pause));
+    pause_for(options_.pause.count() > 0 ? options_.pause : pause + milliseconds(extra(random)));
     if (stopped()) return false;
   }
 }
@@ -210,38 +165,41 @@ HttpsOptions Run::https_options(HttpsTrust trust) const {
   return options;
 }
 
-Secret Run::basic(std::string_view user) const {
-  std::string pair;
-  pair.reserve(user.size() + 1 + token_.password.reveal().size());
-  pair.append(user).append(":").append(token_.password.reveal());
-  std::string encoded = base64(pair);
-  explicit_bzero(pair.data(), pair.size());
+Secret Run::authorization(std::string_view user) const {
   std::string value;
-  value.reserve(6 + encoded.size());
-  value.append("Basic ").append(encoded);
+  value.reserve(128 + 2 * token_.password.reveal().size());  // growing would leave copies of the secret behind
+  if (token_.bootstrap) {
+    value.append("Bearer ").append(token_.password.reveal());
+  } else {
+    std::string pair;
+    pair.reserve(user.size() + 1 + token_.password.reveal().size());
+    pair.append(user).append(":").append(token_.password.reveal());
+    std::string encoded = base64(pair);
+    value.append("Basic ").append(encoded);
+    explicit_bzero(pair.data(), pair.size());
+    explicit_bzero(encoded.data(), encoded.size());
+  }
   Secret out(value);
-  explicit_bzero(encoded.data(), encoded.size());
   explicit_bzero(value.data(), value.size());
   return out;
 }
 
-Result<HttpsResponse> Run::get(HttpsClient& client, std::string_view phase, const std::string& path,
-                               std::string_view user, std::vector<std::pair<std::string, std::string>> headers) {
+HttpsRequest Run::agent_request(const std::string& path, std::string_view user) const {
   HttpsRequest request;
   request.target = path;
-  request.headers = std::move(headers);
-  request.headers.emplace_back("User-Agent", "Go-http-client/1.1");
-  request.headers.emplace_back("Accept-Encoding", "gzip");
-  if (!user.empty()) request.authorization = basic(user);
+  request.headers = {{"User-Agent", "Go-http-client/1.1"}, {"Accept-Encoding", "gzip"}};
+  if (!user.empty()) request.authorization = authorization(user);
+  return request;
+}
+
+Result<HttpsResponse> Run::exchange(HttpsClient& client, std::string_view phase, HttpsRequest& request) {
   const auto begin = Clock::now();
   Result<HttpsResponse> response = client.send(request);
-  for (auto& [name, value] : request.headers)
-    if (name == "K3s-Node-Password") explicit_bzero(value.data(), value.size());
 
   AgentRequest entry;
   entry.phase = phase;
   entry.method = request.method;
-  entry.path = path;
+  entry.path = request.target;
   entry.took = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - begin);
   if (response) {
     entry.status = response->status;
@@ -256,14 +214,31 @@ Result<HttpsResponse> Run::get(HttpsClient& client, std::string_view phase, cons
   if (response) return response;
   // Behind its load balancer the agent sees the connection end, not why.
   const bool hidden = response.error().code == Errc::unavailable;
-  const std::string verb = profile_.quotes_urls ? "Get \"" + url(path) + "\": " : "Get " + url(path) + ": ";
-  return Error{response.error().code, verb + (hidden ? "EOF" : response.error().message)};
+  return Error{response.error().code,
+               failed_send(request) + (hidden ? std::string("EOF") : response.error().message)};
+}
+
+// How Go begins the error of a request that got no answer.
+std::string Run::failed_send(const HttpsRequest& request) const {
+  const std::string verb = request.method == "POST" ? "Post " : "Get ";
+  return verb + (profile_.quotes_urls ? "\"" + url(request.target) + "\"" : url(request.target)) + ": ";
+}
+
+std::string Run::complaint(const std::string& path, const HttpsResponse& response) const {
+  const std::string message = profile_.reads_status ? status_message(response.body) : "";
+  return message.empty() ? url(path) + ": " + response.status_line() : message;
+}
+
+Result<HttpsResponse> Run::get(HttpsClient& client, std::string_view phase, const std::string& path,
+                               std::string_view user) {
+  HttpsRequest request = agent_request(path, user);
+  return exchange(client, phase, request);
 }
 
 Result<HttpsResponse> Run::get_ok(HttpsClient& client, std::string_view phase, const std::string& path,
                                   std::string_view user) {
   Result<HttpsResponse> response = get(client, phase, path, user);
-  if (response && response->status != 200) return Error{Errc::invalid, url(path) + ": " + response->status_line()};
+  if (response && !is_success(response->status)) return Error{Errc::invalid, complaint(path, *response)};
   return response;
 }
 
@@ -276,8 +251,9 @@ Result<void> Run::trust_round(std::string_view phase) {
   // Expected to fail: only a server with a publicly trusted certificate passes.
   if (get_ok(*by_os, phase, "/cacerts")) {
     bundle_.clear();
+    presents_ = false;
     supervisor_ = std::move(*by_os);
-    return {};
+    return check_hash(bundle_);
   }
   Result<HttpsClient> blind = HttpsClient::open(https_options(HttpsTrust::anyone));
   if (!blind) return blind.error();
@@ -299,8 +275,29 @@ Result<void> Run::trust_round(std::string_view phase) {
   if (const auto check = get_ok(*client, phase, "/cacerts"); !check)
     return Error{check.error().code, untrusted + check.error().message};
   bundle_ = std::move(bundle->body);
+  bare_ = std::move(*client);
+  if (const auto checked = check_hash(bundle_); !checked) return checked.error();
+  return present_certificate();
+}
+
+// From here on every request shows the certificate of an earlier start, if there is a pair that loads.
+Result<void> Run::present_certificate() {
+  HttpsOptions options = https_options(HttpsTrust::bundle);
+  options.bundle_pem = bundle_;
+  presents_ = false;
+  if (profile_.presents_certificate) {
+    const Result<Secret> certificate = files_.get("client-kubelet.crt");
+    Result<Secret> key = files_.get("client-kubelet.key");
+    if (certificate && key && check_key_pair(certificate->reveal(), *key)) {
+      options.cert_pem = certificate->reveal();
+      options.key_pem = std::move(*key);
+      presents_ = true;
+    }
+  }
+  Result<HttpsClient> client = HttpsClient::open(std::move(options));
+  if (!client) return client.error();
   supervisor_ = std::move(*client);
-  return check_hash(bundle_);
+  return {};
 }
 
 Result<void> Run::check_hash(const std::string& bundle) {
@@ -315,7 +312,7 @@ Result<void> Run::check_hash(const std::string& bundle) {
         "Use "
         "the full token from the server's node-token file to enable Cluster CA validation.");
   const bool compares = !bundle.empty() || generation == Generation::G2 || generation == Generation::G3;
-  const std::string hash = sha256_hex(bundle);
+  const std::string hash = generation >= Generation::G6 ? bundle_hash(bundle) : sha256_hex(bundle);
   if (!pinned || !compares || hash == token_.ca_hash) return {};
   const char* text = generation == Generation::G1 ? "token does not match the server "
                      : generation < Generation::G4
@@ -334,8 +331,10 @@ Result<void> Run::phase_trust() {
   Result<void> done = trust_round("trust");
   // The only place where the user of the token is used.
   if (done && profile_.asks_apis) done = check_apis("trust", token_.user.empty() ? "node" : token_.user);
-  if (!done) return complain(Level::error, done.error().message);
-  return {};
+  if (done) return {};
+  const std::string where =
+      profile_.names_server ? "Failed to validate connection to cluster at " + options_.server + ": " : "";
+  return complain(Level::error, where + done.error().message);
 }
 
 // ---- Join ------------------------------------------------------------------------------------------------
@@ -349,27 +348,90 @@ std::string Run::node_ip_header() const {
   return out;
 }
 
-Result<PemParts> Run::fetch_pair(const std::string& name, bool with_node_headers) {
-  const std::string path = "/v1-k3s/" + name + ".crt";
-  std::vector<std::pair<std::string, std::string>> headers;
-  if (with_node_headers) {
-    headers.emplace_back("K3s-Node-Name", outcome_.node);
-    headers.emplace_back("K3s-Node-Password", node_password_.reveal());
-    if (profile_.sends_ip) headers.emplace_back("K3s-Node-Ip", node_ip_header());
+Result<HttpsRequest> Run::pair_request(const std::string& name, bool with_node_headers) {
+  HttpsRequest request = agent_request(program_.path("/" + name + ".crt"), "node");
+  if (profile_.sends_csr) {
+    Result<Secret> key = files_.get(name + ".key");
+    if (!key && key.error().code != Errc::not_found) return key.error();
+    if (!key) {
+      key = fresh_key_pem();
+      if (const auto kept = files_.put(name + ".key", key->reveal()); !kept) return kept.error();
+    }
+    Result<std::string> csr = make_csr(*key);
+    if (!csr) return csr.error();
+    request.method = "POST";
+    request.body = std::move(*csr);
   }
-  Result<HttpsResponse> response = get(*supervisor_, "join", path, "node", std::move(headers));
+  if (!with_node_headers) return request;
+  request.headers.emplace_back(program_.header("Node-Name"), outcome_.node);
+  request.headers.emplace_back(program_.header("Node-Password"), node_password_.reveal());
+  if (profile_.sends_ip) request.headers.emplace_back(program_.header("Node-Ip"), node_ip_header());
+  return request;
+}
+
+// The certificate may be of a node that the server does not know any more. Agents of G7 send the same request
+// object again, whose body the first time has consumed: it fails before it leaves the machine.
+Result<HttpsResponse> Run::retry_without_certificate(HttpsRequest request) {
+  say(Level::info, "Node authorization rejected, retrying without client certificate authentication");
+  if (profile_.sends_csr)
+    return Error{Errc::io, failed_send(request) + "http: ContentLength=" + std::to_string(request.body.size()) +
+                               " with Body length 0"};
+  return exchange(*bare_, "join", request);
+}
+
+Result<PemParts> Run::fetch_pair_anew(const std::string& name, bool with_node_headers) {
+  Result<HttpsRequest> request = pair_request(name, with_node_headers);
+  if (!request) return request.error();
+  Result<HttpsResponse> response = exchange(*supervisor_, "join", *request);
+  if (response && response->status == 401 && with_node_headers && presents_)
+    response = retry_without_certificate(std::move(*request));
+  for (auto& [header, value] : request->headers)
+    if (header.ends_with("-Node-Password")) explicit_bzero(value.data(), value.size());
   if (!response) return response.error();
-  if (response->status == 403 && with_node_headers)
+  if (with_node_headers && response->status == 403)
     return Error{Errc::invalid,
                  "Node password rejected, duplicate hostname or contents of '" + options_.password_file.string() +
                      "' may not match server node-passwd entry, try enabling a unique node name with "
                      "the --with-node-id flag"};
-  if (response->status != 200) return Error{Errc::invalid, url(path) + ": " + response->status_line()};
+  const std::string path = program_.path("/" + name + ".crt");
+  // These two never show a Status, and want exactly 200.
+  if (with_node_headers && response->status != 200)
+    return Error{Errc::invalid, url(path) + ": " + response->status_line()};
+  if (!is_success(response->status)) return Error{Errc::invalid, complaint(path, *response)};
   PemParts parts = split_pem(response->body);
   explicit_bzero(response->body.data(), response->body.size());
-  if (const Result<void> matching = check_key_pair(parts.certificates, parts.key); !matching)
-    return matching.error();
   return parts;
+}
+
+// Fetches, and keeps what came; a key in the answer takes the place of the agent's own.
+Result<PemParts> Run::fetch_pair(const std::string& name, bool with_node_headers) {
+  const auto fetch = [&]() -> Result<PemParts> {
+    Result<PemParts> parts = fetch_pair_anew(name, with_node_headers);
+    if (!parts) return parts;
+    const bool own_key = profile_.sends_csr && parts->key.empty();
+    if (own_key) {
+      Result<Secret> key = files_.get(name + ".key");
+      if (!key) return key.error();
+      parts->key = std::move(*key);
+    }
+    if (const auto matching = check_key_pair(parts->certificates, parts->key); !matching) return matching.error();
+    if (const auto kept = files_.put(name + ".crt", parts->certificates); !kept) return kept.error();
+    if (own_key) return parts;
+    if (const auto kept = files_.put(name + ".key", parts->key.reveal()); !kept) return kept.error();
+    return parts;
+  };
+  Result<PemParts> parts = fetch();
+  if (!parts && profile_.names_file)
+    return Error{parts.error().code, files_.path_of(name + ".crt") + ": " + parts.error().message};
+  return parts;
+}
+
+// client-ca.crt, server-ca.crt: kept as they come.
+Result<std::string> Run::fetch_file(const std::string& name) {
+  const Result<HttpsResponse> answer = get_ok(*supervisor_, "join", program_.path("/" + name), "node");
+  if (!answer) return answer.error();
+  if (const auto kept = files_.put(name, answer->body); !kept) return kept.error();
+  return answer->body;
 }
 
 Result<void> Run::phase_join() {
@@ -377,22 +439,21 @@ Result<void> Run::phase_join() {
     if (const auto trusted = trust_round("join"); !trusted) return trusted.error();
     if (profile_.asks_apis)
       if (const auto known = check_apis("join", "node"); !known) return known.error();
-    const Result<HttpsResponse> config = get_ok(*supervisor_, "join", "/v1-k3s/config", "node");
+    const Result<HttpsResponse> config = get_ok(*supervisor_, "join", program_.path("/config"), "node");
     if (!config) return Error{config.error().code, profile_.config_prefix + config.error().message};
     const auto document = read_cluster_document(config->body, profile_.generation, node_ips_);
     if (!document) return document.error();
     cluster_ = *document;
-    const Result<HttpsResponse> client_ca = get_ok(*supervisor_, "join", "/v1-k3s/client-ca.crt", "node");
-    if (!client_ca) return client_ca.error();
-    const Result<HttpsResponse> server_ca = get_ok(*supervisor_, "join", "/v1-k3s/server-ca.crt", "node");
+    if (const auto client_ca = fetch_file("client-ca.crt"); !client_ca) return client_ca.error();
+    Result<std::string> server_ca = fetch_file("server-ca.crt");
     if (!server_ca) return server_ca.error();
-    server_ca_ = server_ca->body;
+    server_ca_ = std::move(*server_ca);
     if (const auto serving = fetch_pair("serving-kubelet", true); !serving) return serving.error();
     Result<PemParts> kubelet = fetch_pair("client-kubelet", true);
     if (!kubelet) return kubelet.error();
     kubelet_ = std::move(*kubelet);
     if (const auto proxy = fetch_pair("client-kube-proxy", false); !proxy) return proxy.error();
-    Result<PemParts> controller = fetch_pair("client-k3s-controller", false);
+    Result<PemParts> controller = fetch_pair("client-" + std::string(program_.name) + "-controller", false);
     if (!controller) return controller.error();
     controller_ = std::move(*controller);
     return {};
@@ -407,11 +468,11 @@ Result<void> Run::phase_join() {
 Result<void> Run::phase_ready() {
   const auto ready = [this]() -> Result<void> {
     if (const auto trusted = trust_round("ready"); !trusted) return trusted.error();
-    const Result<HttpsResponse> readyz = get(*supervisor_, "ready", "/v1-k3s/readyz", "node");
+    const Result<HttpsResponse> readyz = get(*supervisor_, "ready", program_.path("/readyz"), "node");
     // Anything else is taken for a server too old to have it.
     if (readyz && readyz->status == 500)
-      return Error{Errc::unavailable, url("/v1-k3s/readyz") + ": " + readyz->status_line()};
-    const Result<HttpsResponse> config = get_ok(*supervisor_, "ready", "/v1-k3s/config", "node");
+      return Error{Errc::unavailable, complaint(program_.path("/readyz"), *readyz)};
+    const Result<HttpsResponse> config = get_ok(*supervisor_, "ready", program_.path("/config"), "node");
     if (!config) return Error{config.error().code, profile_.config_prefix + config.error().message};
     return {};
   };
@@ -451,7 +512,7 @@ Result<std::vector<std::string>> Run::phase_endpoints() {
     if (!trusted)
       return complain(Level::warning,
                       "Failed to retrieve list of apiservers from server: " + trusted.error().message);
-    const Result<HttpsResponse> answer = get_ok(*supervisor_, "endpoints", "/v1-k3s/apiservers", "node");
+    const Result<HttpsResponse> answer = get_ok(*supervisor_, "endpoints", program_.path("/apiservers"), "node");
     auto list = answer ? read_apiservers(answer->body) : Result<std::vector<std::string>>(answer.error());
     if (list && list->empty()) return complain(Level::info, "Waiting for apiserver addresses");
     if (list) {
@@ -474,7 +535,7 @@ Result<std::vector<std::string>> Run::phase_endpoints() {
 Result<WebsocketClient> Run::dial_tunnel(const std::string& address) {
   const Result<HostPort> to = HostPort::parse(address, 443);
   if (!to) return to.error();
-  const std::string tunnel_url = "wss://" + to->to_string() + "/v1-k3s/connect";
+  const std::string tunnel_url = "wss://" + to->to_string() + program_.path("/connect");
   say(Level::info, "Connecting to proxy", "url", tunnel_url);
   WebsocketClient::Options options;
   options.https.connect_to = *to;  // not through the load balancer
@@ -483,7 +544,7 @@ Result<WebsocketClient> Run::dial_tunnel(const std::string& address) {
   options.https.cert_pem = kubelet_.certificates;
   options.https.key_pem = kubelet_.key.clone();
   options.https.timeout = profile_.timeout;
-  options.target = "/v1-k3s/connect";
+  options.target = program_.path("/connect");
   options.ping_every = options_.ping_every;
   options.silence_limit = profile_.silence_limit;
   HttpsResponse answer;
@@ -491,7 +552,7 @@ Result<WebsocketClient> Run::dial_tunnel(const std::string& address) {
   Result<WebsocketClient> session = WebsocketClient::connect(std::move(options), &answer);
   AgentRequest entry{"tunnel",
                      "GET",
-                     "/v1-k3s/connect",
+                     program_.path("/connect"),
                      answer.status,
                      session ? "" : session.error().message,
                      std::string(answer.header("Ledger-Request-Id")),
@@ -500,6 +561,7 @@ Result<WebsocketClient> Run::dial_tunnel(const std::string& address) {
   outcome_.requests.push_back(std::move(entry));
   if (session) {
     outcome_.tunnels.push_back(tunnel_url);
+    if (profile_.words_of_v130) say(Level::info, "Remotedialer connected to proxy", "url", tunnel_url);
     return session;
   }
   if (profile_.generation < Generation::G5)
@@ -513,30 +575,22 @@ Result<WebsocketClient> Run::dial_tunnel(const std::string& address) {
                   "error", session.error().message);
 }
 
-// The server dials the kubelet through the tunnel; there is none here, and other ports an agent does not allow.
-Result<void> answer_frame(WebsocketClient& session, std::string_view message) {
-  const Result<TunnelFrame> frame = TunnelFrame::decode(message);
-  if (!frame) return frame.error();
-  if (frame->type != TunnelFrame::kConnect) return {};
-  const bool allowed = frame->payload == "tcp/127.0.0.1:10250" || frame->payload == "tcp/127.0.0.1:10010";
-  if (!allowed) return Error{Errc::invalid, "connect not allowed"};
-  const std::string address = frame->payload.substr(4);
-  return session.send(TunnelFrame{frame->id, frame->connection, TunnelFrame::kError, 0,
-                                  "dial tcp " + address + ": connect: connection refused"}
-                          .encode());
-}
-
 // False when a session ended before its time.
 bool Run::hold_tunnels(std::vector<WebsocketClient>& sessions, Clock::time_point until) {
-  constexpr milliseconds kSlice(100);
+  // A socket of the kubelet's wakes nobody: while there is one, the wait for the server is short.
+  constexpr milliseconds kIdleSlice(100), kBusySlice(5);
+  std::vector<AgentRelay> relays;
+  for (std::size_t i = 0; i < sessions.size(); ++i) relays.emplace_back(options_.kubelet_port, profile_.sync_every);
   while (!stopped() && Clock::now() < until) {
-    for (WebsocketClient& session : sessions) {
+    for (std::size_t i = 0; i < sessions.size(); ++i) {
       const auto left = std::chrono::ceil<milliseconds>(until - Clock::now());
-      auto message = session.receive(std::clamp(left, milliseconds(0), kSlice));
+      auto message = sessions[i].receive(std::clamp(left, milliseconds(0), relays[i].busy() ? kBusySlice : kIdleSlice));
       Result<void> fine = message ? Result<void>() : Result<void>(message.error());
-      if (message && *message) fine = answer_frame(session, **message);
+      if (message && *message) fine = relays[i].take(sessions[i], **message);
+      if (fine) fine = relays[i].carry(sessions[i]);
       if (fine) continue;
-      complain(Level::error, "Remotedialer proxy error", "error", fine.error().message);
+      complain(Level::error, profile_.words_of_v130 ? "Remotedialer proxy error; reconnecting..." : "Remotedialer proxy error",
+               "error", fine.error().message);
       return false;
     }
   }
@@ -571,7 +625,9 @@ Result<void> Run::prepare() {
   if (parsed->scheme() != "https")
     return Error{Errc::invalid,
                  "only https:// URLs are supported, invalid scheme: " + printable(options_.server, 200)};
-  server_ = {std::string(parsed->host_address()), parsed->has_port() ? parsed->port_number() : std::uint16_t{443}};
+  server_ = {std::string(parsed->host_address()), parsed->has_port() ? parsed->port_number() : program_.default_port};
+  if (options_.rke2 && profile_.generation == Generation::G1)
+    return Error{Errc::invalid, "there is no RKE2 agent of generation G1: RKE2 began with G2"};
   Result<AgentToken> token = parse_agent_token(options_.token, profile_.generation);
   if (!token) return token.error();
   token_ = std::move(*token);
@@ -594,23 +650,28 @@ Result<void> Run::prepare() {
 AgentOutcome Run::play() {
   node_ips_ = options_.node_ips;
   say(Level::info,
-      std::string("Starting k3s agent ") + profile_.version + " (played by ledger " LEDGER_VERSION ")");
+      std::string("Starting ") + program_.name + " agent " + profile_.version + program_.build +
+          " (played by ledger " LEDGER_VERSION ")");
   const auto whole = [this] {
     if (const Result<void> ready = prepare(); !ready) {
       complain(Level::error, ready.error().message);
       return false;
     }
-    if (!repeat(seconds(2), [this] { return phase_trust(); })) return false;
-    if (!repeat(seconds(5), [this] { return phase_join(); })) return false;
-    if (profile_.asks_readyz && !repeat(seconds(5), [this] { return phase_ready(); })) return false;
+    constexpr milliseconds kTrustPause(2'000), kPause(5'000), kNone(0);
+    if (!repeat(kTrustPause, kNone, [this] { return phase_trust(); })) return false;
+    const milliseconds jitter = profile_.jitters_join ? kPause : kNone;
+    if (!repeat(kPause, jitter, [this] { return phase_join(); })) return false;
+    if (profile_.asks_readyz && !repeat(kPause, kNone, [this] { return phase_ready(); })) return false;
     std::vector<std::string> addresses;
     const auto find_addresses = [&] {
       auto found = phase_endpoints();
       if (found) addresses = *found;
       return found;
     };
-    if (!repeat(seconds(5), find_addresses)) return false;
-    if (options_.tunnel) return repeat(seconds(5), [&] { return phase_tunnel(addresses); });
+    if (!repeat(kPause, kNone, find_addresses)) return false;
+    // Where peers are found; an agent comes up without.
+    if (cluster_.embedded_registry) (void)get(*supervisor_, "endpoints", program_.path("/p2p"), "node");
+    if (options_.tunnel) return repeat(profile_.tunnel_pause, kNone, [&] { return phase_tunnel(addresses); });
     return true;
   };
   const bool in = whole();
@@ -626,16 +687,6 @@ AgentOutcome Run::play() {
 }
 
 }  // namespace
-
-Result<Generation> parse_generation(std::string_view text) {
-  for (const Profile& profile : kProfiles)
-    if (to_lower(text) == to_lower(profile.name)) return profile.generation;
-  return Error{Errc::invalid, "'" + printable(text, 20) +
-                                  "' is not a generation of agents that can be played; use G1, "
-                                  "G2, G3, G4 or G5"};
-}
-
-std::string_view name_of(Generation generation) { return profile_of(generation).name; }
 
 std::string AgentLine::to_string() const {
   const char* name = level == Level::info ? "info" : level == Level::warning ? "warning" : "error";

@@ -8,7 +8,8 @@
 // What is played differently, and why: the agent's local load balancer is left out (we dial the server
 // ourselves, but name and verify 127.0.0.1:6444 as an agent does, and print EOF where the balancer would hide
 // why a server cannot be reached; AgentOutcome::cause has the truth); agents before v1.19.3 wait for ever, we
-// wait 60 s; nothing but the password and id files is written.
+// wait 60 s; of the files only password, id, certificates, keys and CAs are written, no kubeconfigs; the kubelet
+// is whatever listens on `kubelet_port`.
 //
 // Threads: run_agent() blocks; any number may run at once with different options.
 #pragma once
@@ -26,8 +27,8 @@
 
 namespace ledger::api {
 
-// Generations of agents, by what they send: docs/HTTP_API.md, "Generations". G6 and G7 are not played yet.
-enum class Generation { G1 = 1, G2, G3, G4, G5 };
+// Generations of agents, by what they send: docs/HTTP_API.md, "Generations".
+enum class Generation { G1 = 1, G2, G3, G4, G5, G6, G7 };
 Result<Generation> parse_generation(std::string_view text);
 std::string_view name_of(Generation generation);
 
@@ -43,10 +44,11 @@ struct AgentLine {
 };
 
 struct AgentOptions {
-  std::string server;  // https://host[:port]
+  std::string server;  // https://host[:port]; without a port 443, of RKE2's supervisor 9345
   Secret token;
   std::string node_name;
   Generation generation = Generation::G5;
+  bool rke2 = false;  // an RKE2 agent: its paths, headers and names (there are none of G1)
   bool with_node_id = false;
   std::vector<std::string> node_ips;  // empty: our address as seen towards the server
 
@@ -54,16 +56,21 @@ struct AgentOptions {
   std::filesystem::path password_file;
   // When not empty, this is the node password and no file is touched.
   Secret node_password;
+  // Certificates, keys and CAs. Empty: `agent` beside the password file, or in memory when there is no such file.
+  // From G6 on the kubelet's client certificate found here is presented.
+  std::filesystem::path agent_directory;
 
   // How often a failed phase is tried; 0: for ever, like the agent.
   int attempts = 1;
-  // Between two tries; 0: the agent's own 2 s and 5 s.
+  // Between two tries; 0: the agent's own 2 s, 5 s, and 5 to 10 s to join from G6 on.
   std::chrono::milliseconds pause{0};
   // Whether to open the tunnel, and for how long to hold it; 0: until it ends or `stop`.
   bool tunnel = false;
   std::chrono::milliseconds tunnel_for{0};
   std::chrono::milliseconds ping_every{5'000};
   std::uint16_t balancer_port = 6444;
+  // Where the kubelet listens that the server reaches through the tunnel as port 10250.
+  std::uint16_t kubelet_port = 10250;
 
   std::function<void(const AgentLine&)> log;  // called as lines appear
   const std::atomic<bool>* stop = nullptr;    // ends pauses and tunnels early

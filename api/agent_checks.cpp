@@ -12,6 +12,13 @@ namespace {
 
 Error sentence(std::string text) { return Error{Errc::invalid, std::move(text)}; }
 
+// kubeadm's: six and sixteen of a-z and 0-9.
+bool is_bootstrap_token(std::string_view text) {
+  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz0123456789";
+  return text.size() == 23 && text[6] == '.' && text.substr(0, 6).find_first_not_of(kLetters) == text.npos &&
+         text.substr(7).find_first_not_of(kLetters) == text.npos;
+}
+
 }  // namespace
 
 // ---- Token -----------------------------------------------------------------------------------------------
@@ -22,8 +29,10 @@ Result<AgentToken> parse_agent_token(const Secret& text, Generation generation) 
   std::string_view rest = text.reveal();
   if (rest.empty()) return sentence(first ? "--token is required" : "token must not be empty");
   AgentToken token;
+  const bool knows_bootstrap = generation >= Generation::G6;
   if (!rest.starts_with("K10")) {
     token.password = Secret(rest);
+    token.bootstrap = knows_bootstrap && is_bootstrap_token(rest);
     return token;
   }
   rest.remove_prefix(3);
@@ -34,6 +43,11 @@ Result<AgentToken> parse_agent_token(const Secret& text, Generation generation) 
   }
   if (strict && !token.ca_hash.empty() && token.ca_hash.size() != 64)
     return sentence("invalid token CA hash length");
+  if (knows_bootstrap && is_bootstrap_token(rest)) {
+    token.password = Secret(rest);
+    token.bootstrap = true;
+    return token;
+  }
   const auto user_end = rest.find(':');
   const bool bad = user_end == std::string_view::npos || (strict && user_end + 1 == rest.size());
   if (bad) return sentence(first ? "token credentials are the wrong format" : "invalid token format");
@@ -75,6 +89,10 @@ constexpr Key kKeys[] = {
     {"FlannelIPv6Masq", Shape::flag, Generation::G4},
     {"EgressSelectorMode", Shape::text, Generation::G5},
     {"FlannelExternalIP", Shape::flag, Generation::G5},
+    {"EmbeddedRegistry", Shape::flag, Generation::G7},
+    {"SupervisorMetrics", Shape::flag, Generation::G7},
+    {"MinTLSVersion", Shape::text, Generation::G7},
+    {"CipherSuites", Shape::texts, Generation::G7},
 };
 
 bool is_network(const json::value& value) {
@@ -217,7 +235,8 @@ Result<ClusterDocument> read_cluster_document(std::string_view text, Generation 
     const json::value& found = at(*document, key);
     return found.is_int64() ? found.get_int64() : 0;
   };
-  return ClusterDocument{number("HTTPSPort"), number("SupervisorPort")};
+  return ClusterDocument{number("HTTPSPort"), number("SupervisorPort"),
+                         generation >= Generation::G7 && at(*document, "EmbeddedRegistry") == json::value(true)};
 }
 
 // ---- PEM -------------------------------------------------------------------------------------------------
@@ -243,6 +262,16 @@ PemParts split_pem(std::string_view body) {
   parts.key = Secret(keys);
   explicit_bzero(keys.data(), keys.size());
   return parts;
+}
+
+// ---- Errors ----------------------------------------------------------------------------------------------
+
+std::string status_message(std::string_view body) {
+  json::error_code error;
+  const json::value value = json::parse(json::string_view(body.data(), body.size()), error);
+  if (error || !value.is_object() || at(value.get_object(), "kind") != json::value("Status")) return "";
+  const json::value& message = at(value.get_object(), "message");
+  return message.is_string() ? printable(std::string_view(message.get_string()), 1000) : "";
 }
 
 // ---- Addresses -------------------------------------------------------------------------------------------

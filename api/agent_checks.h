@@ -12,13 +12,15 @@ namespace ledger::api {
 
 struct AgentToken {
   std::string ca_hash, user;
-  Secret password;
+  Secret password;         // of a bootstrap token: the whole `<id>.<secret>`
+  bool bootstrap = false;  // `<id>.<secret>`, which agents of G6 and later send as Bearer
 };
 Result<AgentToken> parse_agent_token(const Secret& text, Generation generation);
 
 // What the agent does with the config document once it has accepted it.
 struct ClusterDocument {
   std::int64_t https_port = 0, supervisor_port = 0;
+  bool embedded_registry = false;
 };
 // Go's decoder refuses the whole document for one wrong type; after that come the agent's cross checks.
 Result<ClusterDocument> read_cluster_document(std::string_view json, Generation generation,
@@ -31,6 +33,9 @@ struct PemParts {
   Secret key;
 };
 PemParts split_pem(std::string_view body);
+
+// `message` of a Kubernetes Status body; empty when it is none.
+std::string status_message(std::string_view body);
 
 // "address:port" of a Kubernetes Endpoints object, or of the JSON array of /v1-k3s/apiservers.
 Result<std::vector<std::string>> read_endpoints(std::string_view json);

@@ -125,7 +125,7 @@ json::object endpoints_object(const std::string& advertise, std::uint16_t port) 
 // Keys and types are protocol: names are Go field names, agents from Kubernetes 1.23 on decode them
 // case-sensitively, and keys whose type changed between releases must not appear at all.
 Result<AgentConfig> AgentConfig::make(const ClusterOptions& options, const std::string& advertise,
-                                      std::uint16_t port, const std::string& ipsec_psk) {
+                                      Ports ports, const std::string& ipsec_psk, const Program& program) {
   const Result<std::vector<Network>> cluster = parse_networks("cluster-cidr", options.cluster_cidr);
   if (!cluster) return cluster.error();
   const Result<std::vector<Network>> service = parse_networks("service-cidr", options.service_cidr);
@@ -154,29 +154,31 @@ Result<AgentConfig> AgentConfig::make(const ClusterOptions& options, const std::
   config["ServiceIPRange"] = service->front().document;
   config["ServiceIPRanges"] = documents(*service);
   config["ServiceNodePortRange"] = {{"Base", node_ports->base}, {"Size", node_ports->size}};
-  config["FlannelBackend"] = options.flannel_backend;
+  config["FlannelBackend"] =
+      options.flannel_backend.empty() ? std::string(program.flannel_backend) : options.flannel_backend;
   config["FlannelIPv6Masq"] = false;
   config["FlannelExternalIP"] = false;
   config["EgressSelectorMode"] = "agent";
   config["IPSECPSK"] = ipsec_psk;
   config["DisableCCM"] = false;
-  config["DisableNPC"] = false;
+  config["DisableNPC"] = program.disable_network_policy;
   config["DisableKubeProxy"] = false;
   config["EmbeddedRegistry"] = false;
   config["SupervisorMetrics"] = false;
-  config["HTTPSPort"] = port;
-  config["SupervisorPort"] = port;
+  config["HTTPSPort"] = ports.https;
+  config["SupervisorPort"] = ports.supervisor;
   config["SystemDefaultRegistry"] = "";
   config["MinTLSVersion"] = "";
   config["CipherSuites"] = nullptr;
 
   AgentConfig made;
   made.document_ = json::serialize(config) + "\n";
-  made.apiservers_ = json::serialize(json::array{host_and_port(advertise, port)}) + "\n";
+  // Agents put the supervisor's port in the place of this one where the two differ.
+  made.apiservers_ = json::serialize(json::array{host_and_port(advertise, ports.https)}) + "\n";
   made.api_groups_ =
       json::serialize(json::object{{"kind", "APIGroupList"}, {"apiVersion", "v1"}, {"groups", json::array()}}) +
       "\n";
-  made.endpoints_ = json::serialize(endpoints_object(advertise, port));
+  made.endpoints_ = json::serialize(endpoints_object(advertise, ports.https));
   return made;
 }
 

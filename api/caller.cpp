@@ -100,7 +100,7 @@ Caller identify_certificate(const Request& request, const Issuer& issuer) {
   if (in_nodes && identity->common_name.starts_with(kNodePrefix)) {
     caller.role = Role::node;
     caller.node = to_lower(std::string_view(identity->common_name).substr(kNodePrefix.size()));
-  } else if (identity->common_name == "system:k3s-controller") {
+  } else if (identity->common_name == issuer.program().controller_user) {
     caller.role = Role::controller;
   }
   return caller;

@@ -14,10 +14,10 @@ namespace ledger::api {
 
 enum class Role {
   none,
-  agent,       // user `node`, k3s:agent; or a bootstrap token
-  server,      // user `server`, k3s:server
+  agent,       // user `node`, <program>:agent; or a bootstrap token
+  server,      // user `server`, <program>:server
   node,        // certificate system:node:<name>, O=system:nodes
-  controller,  // certificate system:k3s-controller: k3s' own reader of endpoints
+  controller,  // certificate system:<program>-controller: the agents' own reader of endpoints
 };
 
 struct Caller {

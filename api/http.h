@@ -13,6 +13,12 @@
 
 namespace ledger::api {
 
+// The other end of a connection.
+struct Peer {
+  std::string source;  // "10.0.0.5:41234"
+  std::string via;     // the trusted proxy that conveyed `source`, "10.0.0.1:50022"; empty: nobody did
+};
+
 struct Request {
   std::string id;      // 16 hex digits, also the client's Ledger-Request-Id
   std::string method;  // "GET"
@@ -21,6 +27,7 @@ struct Request {
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case, in order
   std::string body;
   std::string source;       // "10.0.0.5:41234"
+  std::string via{};        // as in Peer
   std::string certificate;  // DER of the client's certificate, not yet verified; empty: none
   bool websocket = false;   // a whole websocket upgrade (RFC 6455): a 101 with a tunnel can follow
 
@@ -37,10 +44,16 @@ struct Request {
   }
 };
 
+// Queues one binary message for the peer of a websocket. From any thread, never blocks. False: not queued, because
+// the websocket is gone or 256 KiB wait already.
+using TunnelSend = std::function<bool(std::string message)>;
+
 // What happens on a connection after a 101: the messages of one websocket, in order, from one thread at a time.
 class TunnelSession {
  public:
   virtual ~TunnelSession() = default;
+  // Called once, first, when the websocket is up; not at all when it never came about.
+  virtual void attach(TunnelSend) {}
   // One binary message. An error ends the session with its message as the cause.
   virtual Result<void> on_message(std::string_view bytes) = 0;
   // Called once, last.

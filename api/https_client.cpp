@@ -49,18 +49,34 @@ Result<std::string> request_text(const HttpsOptions& options, const HttpsRequest
   return out;
 }
 
-}  // namespace
-
-Result<HttpsResponse> exchange(TlsLink& link, const HttpsOptions& options, const HttpsRequest& request,
-                               std::string& in, bool* reusable) {
+// Sends the request and leaves no copy of it.
+Result<void> send_request(TlsLink& link, const HttpsOptions& options, const HttpsRequest& request) {
   link.set_stage(TlsLink::Stage::awaiting_headers);
   Result<std::string> text = request_text(options, request);
   if (!text) return text.error();
   const bool sent = link.write(*text);
   explicit_bzero(text->data(), text->size());
   if (!sent) return link.error();
+  return {};
+}
 
-  http::response_parser<http::string_body> parser;
+using Parser = http::response_parser<http::string_body>;
+
+HttpsResponse take_response(Parser& parser) {
+  HttpsResponse response;
+  response.status = static_cast<int>(parser.get().result_int());
+  response.reason = parser.get().reason();
+  for (const auto& field : parser.get()) response.headers.emplace_back(field.name_string(), field.value());
+  response.body = std::move(parser.get().body());
+  return response;
+}
+
+}  // namespace
+
+Result<HttpsResponse> exchange(TlsLink& link, const HttpsOptions& options, const HttpsRequest& request,
+                               std::string& in, bool* reusable) {
+  if (const Result<void> sent = send_request(link, options, request); !sent) return sent.error();
+  Parser parser;
   parser.eager(true);
   parser.body_limit(options.body_limit);
   parser.header_limit(64 << 10);
@@ -84,12 +100,7 @@ Result<HttpsResponse> exchange(TlsLink& link, const HttpsOptions& options, const
     if (ec) return Error{Errc::io, "malformed HTTP response: " + ec.message()};
   }
   *reusable = options.keep_alive && parser.keep_alive();
-  HttpsResponse response;
-  response.status = static_cast<int>(parser.get().result_int());
-  response.reason = parser.get().reason();
-  for (const auto& field : parser.get()) response.headers.emplace_back(field.name_string(), field.value());
-  response.body = std::move(parser.get().body());
-  return response;
+  return take_response(parser);
 }
 
 std::string_view HttpsResponse::header(std::string_view name) const {
@@ -152,6 +163,66 @@ Result<HttpsResponse> HttpsClient::send(const HttpsRequest& request) {
   Result<HttpsResponse> response = exchange(*s.link, s.options, request, s.in, &reusable);
   if (!reusable || !response) s.drop();
   return response;
+}
+
+namespace {
+
+// One piece of a streamed answer: what arrived goes through the parser, and a 200's body on to `on_body`. False:
+// the answer is over, or `on_body` has had enough.
+Result<bool> pass_on(Parser& parser, std::string& in, std::size_t limit, const HttpsClient::OnBody& on_body) {
+  error_code ec;
+  in.erase(0, parser.put(boost::asio::const_buffer(in.data(), in.size()), ec));
+  if (ec && ec != http::error::need_more) return Error{Errc::io, "malformed HTTP response: " + ec.message()};
+  if (parser.is_header_done() && parser.get().result_int() == 200) {
+    std::string piece = std::move(parser.get().body());
+    parser.get().body().clear();
+    if (!piece.empty() && !on_body(piece)) return false;
+  } else if (parser.is_header_done() && parser.get().body().size() > limit) {
+    return Error{Errc::io, "http: response body is larger than this client takes"};
+  }
+  return !parser.is_done();
+}
+
+}  // namespace
+
+Result<HttpsResponse> HttpsClient::stream(const HttpsRequest& request, std::chrono::milliseconds silence,
+                                          const OnBody& on_body) {
+  constexpr std::chrono::milliseconds kSlice(200);
+  State& s = *state_;
+  s.drop();
+  TlsLink link;
+  if (s.options.timeout.count() > 0) link.set_deadline(Clock::now() + s.options.timeout);
+  if (const Result<void> opened = link.open(s.options, s.context); !opened) return opened.error();
+  s.local_address = link.local();
+  if (const Result<void> sent = send_request(link, s.options, request); !sent) return sent.error();
+  Parser parser;
+  parser.eager(true);
+  parser.body_limit(boost::none);
+  parser.header_limit(64 << 10);
+  std::string in;
+  std::vector<char> chunk(16 << 10);
+  auto last_byte = Clock::now();
+  for (bool more = true; more;) {
+    const bool in_body = parser.is_header_done();
+    if (in_body) {
+      link.set_stage(TlsLink::Stage::reading_body);
+      link.set_deadline(Clock::now() + kSlice);
+    }
+    const std::size_t size = link.read(chunk.data(), chunk.size());
+    if (size == 0 && in_body && link.timed_out() && Clock::now() - last_byte < silence) {
+      more = on_body({});
+      continue;
+    }
+    if (size == 0 && in_body && link.ended() && parser.need_eof()) break;  // a body without a length ends like this
+    if (size == 0) return link.error();
+    last_byte = Clock::now();
+    in.append(chunk.data(), size);
+    const Result<bool> passed = pass_on(parser, in, s.options.body_limit, on_body);
+    if (!passed) return passed.error();
+    more = *passed;
+  }
+  link.hang_up();
+  return take_response(parser);
 }
 
 const std::string& HttpsClient::local_address() const { return state_->local_address; }

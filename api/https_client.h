@@ -6,6 +6,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -53,6 +54,14 @@ class HttpsClient {
 
   // Any status is a response; only what keeps one from arriving is an error.
   Result<HttpsResponse> send(const HttpsRequest& request);
+
+  // For an answer without an end (a Kubernetes watch): the body of a 200 goes to `on_body` as it arrives, in pieces
+  // of any size, and is not kept; every other answer is read whole, as send() does. While nothing arrives `on_body`
+  // is called with an empty piece about every 200 ms. Ends when the server ends the body, when `on_body` returns
+  // false (then that is no error either), or after `silence` without a byte. The timeout holds until the headers
+  // are there. Always on a connection of its own.
+  using OnBody = std::function<bool(std::string_view piece)>;
+  Result<HttpsResponse> stream(const HttpsRequest& request, std::chrono::milliseconds silence, const OnBody& on_body);
 
   // Our own "address:port" in the last connection that came about; empty before.
   const std::string& local_address() const;

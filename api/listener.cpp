@@ -11,6 +11,7 @@
 #include <boost/beast/ssl.hpp>
 #include <boost/beast/websocket.hpp>
 #include <ctime>
+#include <deque>
 #include <mutex>
 #include <unordered_set>
 
@@ -105,7 +106,7 @@ bool has_unknown_length(const HttpRequest& request) {
   return codings > 1 || (codings == 1 && !beast::iequals(request[http::field::transfer_encoding], "chunked"));
 }
 
-std::shared_ptr<const Request> to_request(HttpRequest&& in, const std::string& source, const std::string& certificate) {
+std::shared_ptr<const Request> to_request(HttpRequest&& in, const Peer& peer, const std::string& certificate) {
   auto request = std::make_shared<Request>();
   request->websocket = is_websocket(in);
   request->id = random_hex(8);
@@ -118,7 +119,8 @@ std::shared_ptr<const Request> to_request(HttpRequest&& in, const std::string& s
     request->headers.emplace_back(to_lower({field.name_string().data(), field.name_string().size()}),
                                   std::string(field.value().data(), field.value().size()));
   request->body = std::move(in.body());
-  request->source = source;
+  request->source = peer.source;
+  request->via = peer.via;
   request->certificate = certificate;
   return request;
 }
@@ -144,12 +146,17 @@ class Connection;
 }  // namespace
 
 struct Listener::State : std::enable_shared_from_this<Listener::State> {
-  State(asio::io_context& context, Limits limits_in, Callbacks callbacks_in)
-      : io(context), limits(limits_in), callbacks(std::move(callbacks_in)), acceptor(asio::make_strand(context)) {}
+  State(asio::io_context& context, Limits limits_in, Callbacks callbacks_in, TrustedProxies proxies_in)
+      : io(context),
+        limits(limits_in),
+        callbacks(std::move(callbacks_in)),
+        proxies(std::move(proxies_in)),
+        acceptor(asio::make_strand(context)) {}
 
   asio::io_context& io;
   const Limits limits;
   const Callbacks callbacks;
+  const TrustedProxies proxies;
   tcp::acceptor acceptor;
   std::atomic<bool> stopping{false};
   std::atomic<std::size_t> open_connections{0};
@@ -168,10 +175,61 @@ struct Listener::State : std::enable_shared_from_this<Listener::State> {
 
 namespace {
 
-// ---- one connection --------------------------------------------------------------------------------------
-
 using TlsStream = beast::ssl_stream<beast::tcp_stream>;
 using Websocket = websocket::stream<TlsStream, false>;  // agents never ask for permessage-deflate
+
+// ---- what a tunnel's session says ------------------------------------------------------------------------
+
+// Writes queued messages one after the other; Beast takes care that a ping or a close does not fall between the
+// bytes of one. send() from any thread, the rest on the connection's strand. The websocket must not go before
+// idle() is true.
+class TunnelWriter : public std::enable_shared_from_this<TunnelWriter> {
+ public:
+  TunnelWriter(Websocket& websocket, TlsStream::executor_type executor) : websocket_(&websocket), executor_(executor) {}
+
+  bool send(std::string message) {
+    const std::size_t size = message.size();
+    if (closed_) return false;
+    if (waiting_.fetch_add(size) + size > kMaxWaiting) {
+      waiting_ -= size;
+      return false;
+    }
+    asio::post(executor_, [self = shared_from_this(), text = std::move(message)]() mutable {
+      self->queue_.push_back(std::move(text));
+      if (self->queue_.size() == 1) self->write_next();
+    });
+    return true;
+  }
+  void close() {
+    closed_ = true;
+    websocket_ = nullptr;
+  }
+  bool idle() const { return !writing_; }
+
+ private:
+  static constexpr std::size_t kMaxWaiting = 256 << 10;
+
+  void write_next() {
+    if (queue_.empty() || websocket_ == nullptr) return;
+    writing_ = true;
+    websocket_->async_write(asio::buffer(queue_.front()), [self = shared_from_this()](error_code error, std::size_t) {
+      self->writing_ = false;
+      self->waiting_ -= self->queue_.front().size();
+      self->queue_.pop_front();
+      if (error) return self->close();  // the reading side sees it too, and ends the tunnel
+      self->write_next();
+    });
+  }
+
+  Websocket* websocket_;  // nullptr: closed
+  const TlsStream::executor_type executor_;
+  std::atomic<bool> closed_{false};
+  std::atomic<std::size_t> waiting_{0};  // bytes
+  std::deque<std::string> queue_;        // the front is being written
+  bool writing_ = false;
+};
+
+// ---- one connection --------------------------------------------------------------------------------------
 
 // Lives on its strand from accept to close; the coroutine run() holds it alive.
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -209,6 +267,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   enum class Phase { handshake, idle, busy, tunnel };
 
   asio::awaitable<void> run(std::shared_ptr<Connection> self);
+  asio::awaitable<bool> read_proxy_header();
   asio::awaitable<bool> serve_one();
   asio::awaitable<Response> ask(std::shared_ptr<const Request> request);
   asio::awaitable<void> refuse(error_code error);
@@ -233,7 +292,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const TlsStream::executor_type executor_;
   // What is read and not yet parsed. Beast's own limits leave out chunk extensions and trailers.
   beast::flat_buffer buffer_;
-  std::string source_, certificate_;
+  Peer peer_;
+  std::string certificate_;
+  std::string early_;  // read in search of a PROXY header, and not part of one: the handshake's first bytes
   Phase phase_ = Phase::handshake;
   Websocket* websocket_ = nullptr;  // while in serve_tunnel
   bool tunnel_stopped_ = false;
@@ -244,14 +305,20 @@ asio::awaitable<void> Connection::run([[maybe_unused]] std::shared_ptr<Connectio
   error_code error;
   const tcp::endpoint peer = socket().socket().remote_endpoint(error);
   if (error) co_return;
-  source_ = text_of(peer);
+  peer_.source = text_of(peer);
   socket().socket().set_option(tcp::no_delay(true), error);
   socket().expires_after(server_->limits.handshake);
-  std::tie(error) = co_await stream_.async_handshake(ssl::stream_base::server, kAwait);
+  if (server_->proxies.trusts(host_of(peer_.source))) {
+    const bool go_on = co_await read_proxy_header();
+    if (!go_on) co_return;
+  }
+  const auto early = asio::buffer(early_);
+  std::size_t used = 0;
+  std::tie(error, used) = co_await stream_.async_handshake(ssl::stream_base::server, early, kAwait);
   if (error) {
     // A peer that never sent a byte checked the port, not us.
     const bool said_something = BIO_number_read(SSL_get_rbio(stream_.native_handle())) > 0;
-    if (said_something && !server_->stopping) server_->callbacks.on_tls_failed(source_, alert_name(error));
+    if (said_something && !server_->stopping) server_->callbacks.on_tls_failed(peer_, alert_name(error));
     co_return;
   }
   X509* certificate = SSL_get1_peer_certificate(stream_.native_handle());
@@ -263,6 +330,36 @@ asio::awaitable<void> Connection::run([[maybe_unused]] std::shared_ptr<Connectio
     more = co_await serve_one();
     if (more) socket().expires_after(server_->limits.idle);  // else the stream may have become a tunnel's
   }
+}
+
+// A trusted peer's first bytes: a PROXY header, or already its handshake. False: neither will come.
+asio::awaitable<bool> Connection::read_proxy_header() {
+  char bytes[kMaxProxyHeader];
+  std::size_t size = 0;
+  ProxyHeader header;
+  error_code error;
+  while (!error && header.kind == ProxyHeader::Kind::incomplete) {
+    const auto into = asio::buffer(bytes + size, sizeof bytes - size);
+    std::size_t got = 0;
+    std::tie(error, got) = co_await socket().async_read_some(into, kAwait);
+    size += got;
+    header = parse_proxy_header({bytes, size});
+  }
+  if (error || header.kind == ProxyHeader::Kind::malformed) {
+    const char* problem = error == beast::error::timeout ? "it was not complete in time"
+                          : error                        ? "the connection ended within it"
+                                                         : header.problem;
+    // As with handshakes: who never sent a byte checked the port.
+    if (size > 0 && !server_->stopping)
+      server_->callbacks.on_tls_failed(peer_, std::string("malformed PROXY header: ") + problem);
+    co_return false;
+  }
+  if (!header.source.empty()) {
+    peer_.via = std::move(peer_.source);
+    peer_.source = std::move(header.source);
+  }
+  early_.assign(bytes + header.size, size - header.size);
+  co_return true;
 }
 
 // One request and its reply. True: the connection may carry another.
@@ -295,7 +392,7 @@ asio::awaitable<bool> Connection::serve_one() {
   bool keep_alive = message.keep_alive();
   HttpRequest upgrade;
   if (is_websocket(message)) upgrade = message;
-  auto request = to_request(std::move(message), source_, certificate_);
+  auto request = to_request(std::move(message), peer_, certificate_);
   socket().expires_never();  // the ledger bounds how long it takes
   Response response = co_await ask(std::move(request));
   if (response.tunnel != nullptr) {
@@ -344,10 +441,10 @@ asio::awaitable<void> Connection::refuse(error_code error) {
   if (gone || server_->stopping) co_return;
   const std::string id = random_hex(8);
   if (error == beast::error::timeout) {
-    server_->callbacks.on_bad_request(source_, 408, id);
+    server_->callbacks.on_bad_request(peer_, 408, id);
     co_return;
   }
-  server_->callbacks.on_bad_request(source_, status, id);
+  server_->callbacks.on_bad_request(peer_, status, id);
   Response response = to_response(Problem{status, "the request cannot be read: " + error.message()});
   response.headers.emplace_back("Ledger-Request-Id", id);
   HttpResponse out = to_http(std::move(response), 11, false);
@@ -436,7 +533,12 @@ asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest up
   std::tie(error) = co_await ws.async_accept(upgrade, kAwait);
   timeouts.handshake_timeout = kLinger;  // from here on: for the closing handshake
   ws.set_option(timeouts);
-  if (!error) websocket_ = &ws;
+  const auto writer = std::make_shared<TunnelWriter>(ws, executor_);
+  if (!error) {
+    websocket_ = &ws;
+    ws.binary(true);
+    response.tunnel->attach([writer](std::string text) { return writer->send(std::move(text)); });
+  }
   std::string cause;
   beast::flat_buffer message;
   while (!error && cause.empty() && !server_->stopping) {
@@ -470,11 +572,17 @@ asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest up
     std::tie(error) = co_await ws.async_close(reason, kAwait);
   }
   websocket_ = nullptr;
+  writer->close();
   response.tunnel->on_close(cause);
-  // A ping or close of ours may be under way still; it ends with the socket, and must end before the stream does.
+  // A message, ping or close of ours may be under way still; it ends with the socket, and must end before the
+  // stream does.
   beast::get_lowest_layer(ws).close();
   asio::steady_timer settled(executor_, kSettle);
   std::tie(error) = co_await settled.async_wait(kAwait);
+  while (!writer->idle()) {
+    settled.expires_after(kSettle);
+    std::tie(error) = co_await settled.async_wait(kAwait);
+  }
 }
 
 }  // namespace
@@ -512,11 +620,11 @@ Listener::~Listener() {
 }
 
 Result<std::unique_ptr<Listener>> Listener::open(asio::io_context& io, const std::string& address, std::uint16_t port,
-                                                 Limits limits, Callbacks callbacks) {
+                                                 Limits limits, Callbacks callbacks, TrustedProxies proxies) {
   error_code error;
   const auto ip = asio::ip::make_address(address, error);
   if (error) return Error{Errc::invalid, "--listen " + printable(address, 60) + " is not an IP address"};
-  auto state = std::make_shared<State>(io, limits, std::move(callbacks));
+  auto state = std::make_shared<State>(io, limits, std::move(callbacks), std::move(proxies));
   const tcp::endpoint endpoint(ip, port);
   tcp::acceptor& acceptor = state->acceptor;
   const auto failed = [&](const std::string& hint) {

@@ -5,6 +5,9 @@
 // off, however steadily they drip), for taking the reply, and between requests; a header and a body have a size.
 // At max_connections accepting pauses: the kernel's backlog holds the rest.
 //
+// A peer inside TrustedProxies may begin with a PROXY header (proxy_protocol.h), within the deadline of the handshake;
+// what it conveys is the source of everything that follows.
+//
 // TLS 1.2 and 1.3, no tickets, no renegotiation, no compression. A client certificate is asked for and never
 // verified here (agents without one must get in): its DER goes into the request, identity is caller.cpp's.
 //
@@ -19,6 +22,7 @@
 #include <string>
 
 #include "api/http.h"
+#include "api/proxy_protocol.h"
 
 namespace boost::asio {
 class io_context;
@@ -42,13 +46,14 @@ class Listener {
   };
   struct Callbacks {
     std::function<void(std::shared_ptr<const Request>, Reply)> on_request;
-    std::function<void(const std::string& source, const std::string& alert)> on_tls_failed;
-    std::function<void(const std::string& source, int status, const std::string& request_id)> on_bad_request;
+    std::function<void(const Peer& peer, const std::string& alert)> on_tls_failed;
+    std::function<void(const Peer& peer, int status, const std::string& request_id)> on_bad_request;
   };
 
   // Binds and listens; port 0 takes a free one. An IPv6 wildcard address also takes IPv4.
   static Result<std::unique_ptr<Listener>> open(boost::asio::io_context& io, const std::string& address,
-                                                std::uint16_t port, Limits limits, Callbacks callbacks);
+                                                std::uint16_t port, Limits limits, Callbacks callbacks,
+                                                TrustedProxies proxies = {});
   ~Listener();
 
   // The certificate (leaf and CA) and key of new connections; may be replaced while serving.

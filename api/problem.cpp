@@ -53,10 +53,12 @@ Problem problem_of(HeaderResult result, const std::string& detail) {
     case HeaderResult::node_name_missing: return {400, "node name not set"};
     case HeaderResult::node_password_missing:
       return {400, "node password not set: is /etc/rancher/node/password on the agent empty?"};
-    case HeaderResult::node_name_mismatch: return {400, "header node name does not match auth node name"};
+    case HeaderResult::node_name_mismatch:
+      return {400, "header node name does not match auth node name" + (detail.empty() ? "" : ": " + detail)};
     case HeaderResult::node_unknown: return {401, "unable to verify node identity: " + detail};
     case HeaderResult::node_name_invalid:
-    case HeaderResult::bad_request: return {400, detail};
+    case HeaderResult::bad_request:
+    case HeaderResult::bad_csr: return {400, detail};
     case HeaderResult::complete: break;
   }
   fatal("complete headers are not a problem");
@@ -82,9 +84,15 @@ Problem problem_of(const Error& error) {
   }
 }
 
-Problem not_found(const std::string& path) {
+Problem not_found(const std::string& path, const Program& served) {
+  if (const Program* asked = program_of_path(path); asked != nullptr && asked != &served)
+    return {404, "no such path: " + printable(path, 200) + " (this server serves agents of " +
+                     std::string(served.name) + "; those of " + std::string(asked->name) +
+                     " need a server started with --program " + std::string(asked->name) + ")"};
   return {404, "no such path: " + printable(path, 200) + " (this is a registration service, not a kube-apiserver)"};
 }
+
+Problem no_peers() { return {503, "no peer addresses available"}; }
 
 Problem method_not_allowed(const std::string& allowed) {
   return {405, "method not allowed here; use " + allowed};

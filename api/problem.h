@@ -9,6 +9,7 @@
 
 #include "api/http.h"
 #include "ledger/decision.h"
+#include "ledger/program.h"
 
 namespace ledger::api {
 
@@ -24,7 +25,9 @@ Problem problem_of(HeaderResult result, const std::string& detail);
 Problem problem_of(Ruling ruling, const std::string& node, const NodeState& state);
 // A failure of ours, on the registration API: what cannot be recorded is 503, what is too much is 429.
 Problem problem_of(const Error& error);
-Problem not_found(const std::string& path);
+Problem not_found(const std::string& path, const Program& served = kK3s);
+// Agents with an embedded registry ask for peers; there are none here.
+Problem no_peers();
 Problem method_not_allowed(const std::string& allowed);
 
 Response to_response(const Problem& problem);

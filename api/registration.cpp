@@ -1,16 +1,14 @@
 #include "api/registration.h"
 
 #include <boost/asio/ip/address.hpp>
+#include <optional>
+#include <boost/json.hpp>
 
 #include "api/problem.h"
-#include "api/tunnel.h"
 
 namespace ledger::api {
 namespace {
 
-constexpr const char* kNodeName = "k3s-node-name";
-constexpr const char* kNodePassword = "k3s-node-password";
-constexpr const char* kNodeIp = "k3s-node-ip";
 constexpr std::size_t kMaxPassword = 1024;
 constexpr std::size_t kMaxAddresses = 16;
 constexpr int kMaxAttempts = 8;  // each lost race means that somebody else's registration went through
@@ -30,7 +28,7 @@ struct NodeHeaders {
   }
 };
 
-void parse_addresses(std::string_view list, NodeHeaders& headers) {
+void parse_addresses(std::string_view header, std::string_view list, NodeHeaders& headers) {
   bool more = !list.empty();
   while (more) {
     const auto comma = list.find(',');
@@ -42,18 +40,20 @@ void parse_addresses(std::string_view list, NodeHeaders& headers) {
     // A zone ("fe80::1%eth0") means nothing off its machine and has no place in a certificate.
     const bool has_zone = text.find('%') != std::string::npos;
     if (error || has_zone || headers.addresses.size() == kMaxAddresses)
-      return headers.fail(HeaderResult::bad_request,
-                          "K3s-Node-Ip is not a comma list of at most 16 IP addresses: '" + printable(text, 60) + "'");
+      return headers.fail(HeaderResult::bad_request, "header " + std::string(header) +
+                                                         " is not a comma list of at most 16 IP addresses: '" +
+                                                         printable(text, 60) + "'");
     headers.addresses.push_back(address.to_string());
   }
 }
 
-NodeHeaders parse_headers(const Request& request, const Caller& caller) {
+NodeHeaders parse_headers(const Request& request, const Caller& caller, const Program& program) {
   NodeHeaders headers;
-  for (const char* name : {kNodeName, kNodePassword, kNodeIp})
+  for (const std::string_view name :
+       {program.node_name_header, program.node_password_header, program.node_ip_header})
     if (request.header_count(name) > 1)
       headers.fail(HeaderResult::bad_request, "header " + std::string(name) + " is given more than once");
-  const std::string_view name = trim(request.header(kNodeName));
+  const std::string_view name = trim(request.header(program.node_name_header));
   if (name.empty()) {
     headers.fail(HeaderResult::node_name_missing);
   } else if (Result<NodeName> parsed = NodeName::parse(name)) {
@@ -61,22 +61,19 @@ NodeHeaders parse_headers(const Request& request, const Caller& caller) {
   } else {
     headers.fail(HeaderResult::node_name_invalid, parsed.error().message);
   }
-  if (caller.role == Role::node && headers.name.str() != caller.node) headers.fail(HeaderResult::node_name_mismatch);
-  parse_addresses(request.header(kNodeIp), headers);
-  headers.password = Secret(trim(request.header(kNodePassword)));
+  if (caller.role == Role::node && headers.name.str() != caller.node)
+    headers.fail(HeaderResult::node_name_mismatch, "the header says '" + headers.name.str() +
+                                                       "', the client certificate is of '" +
+                                                       printable(caller.node, 253) + "'");
+  parse_addresses(program.node_ip_header, request.header(program.node_ip_header), headers);
+  headers.password = Secret(trim(request.header(program.node_password_header)));
   if (headers.password.empty()) headers.fail(HeaderResult::node_password_missing);
   if (headers.password.reveal().size() > kMaxPassword)
     headers.fail(HeaderResult::bad_request, "the node password is longer than 1024 bytes");
   return headers;
 }
 
-// docs/HTTP_API.md, "Generations": no version is sent, but some requests give it away.
-std::string recognise_generation(const Request& request) {
-  if (request.method == "POST") return "G7";
-  if (!request.certificate.empty() && !request.header("authorization").empty()) return "G6";
-  if (request.header(kNodeIp).empty() && !request.header(kNodeName).empty()) return "G1";
-  return "";
-}
+std::string not_registered(const std::string& node) { return "node " + node + " is not registered (any more)"; }
 
 void add_seq(Response& response, const Result<Committed>& outcome) {
   if (outcome) response.headers.emplace_back("Ledger-Seq", std::to_string(outcome->last()));
@@ -89,14 +86,40 @@ Response certificate_response(const IssuedCertificate& certificate) {
   return response;
 }
 
-CertificateIssued event_of(const IssuedCertificate& certificate, Purpose purpose) {
-  return {.purpose = std::string(name_of(purpose)),
+// The key that the certificate is for, where the caller brings one: agents from v1.32.1 on POST a request for it.
+struct BroughtKey {
+  std::optional<PublicKey> key;
+  std::string fault;  // not empty: the request cannot be signed
+
+  explicit BroughtKey(const Request& request) {
+    if (request.method != "POST") return;
+    Result<PublicKey> read = read_certificate_request(request.body);
+    if (read)
+      key = std::move(*read);
+    else
+      fault = read.error().message;
+  }
+  const PublicKey* get() const { return key ? &*key : nullptr; }
+};
+
+// Why a password could not be compared with the hash its name is bound by.
+Error unverified(const std::optional<HashChecker::Answer>& answer, const std::string& node) {
+  if (answer == HashChecker::Answer::busy)
+    return {Errc::overloaded, "too many imported passwords are being verified; try again in a second"};
+  if (answer == HashChecker::Answer::unavailable)
+    return {Errc::unavailable, "there is no memory to verify an imported password; try again"};
+  return {Errc::unavailable, "node " + node + " is bound by an imported hash of k3s which is not kept here (any more): "
+                             "import the Secrets again, or release the name (ledger import --help)"};
+}
+
+CertificateIssued event_of(const IssuedCertificate& certificate, Purpose purpose, const Program& program) {
+  return {.purpose = std::string(name_of(purpose, program)),
           .subject = certificate.subject,
           .serial = certificate.serial,
           .sha256 = certificate.sha256,
           .not_before = certificate.not_before,
           .not_after = certificate.not_after,
-          .key = "generated",
+          .key = certificate.key_pem.empty() ? "csr" : "generated",
           .public_key = certificate.public_key};
 }
 
@@ -107,9 +130,10 @@ Record record_of(const Request& request, const Caller& caller, Event event) {
   record.event = std::move(event);
   record.request_id = request.id;
   record.source = request.source;
+  record.via = request.via;
   record.endpoint = request.path;
   record.auth = caller.auth;
-  record.generation = recognise_generation(request);
+  record.generation = Generations::of_request(request);
   if (auto* accepted = std::get_if<TokenAccepted>(&record.event); accepted != nullptr && caller.superseded)
     accepted->reason = reason_name(TokenResult::superseded);
   return record;
@@ -120,6 +144,8 @@ Record record_of(const Request& request, const Caller& caller, Event event) {
 void Registration::document(RequestPtr request, Reply reply, std::initializer_list<Role> allowed, Response document) {
   const Caller caller = identify(*request, allowed);
   if (caller.result != TokenResult::accepted) return refuse_token(request, reply, caller, "");
+  if (is_stale(caller)) return refuse_request(request, reply, caller, HeaderResult::node_unknown);
+  generations_.served(*request, caller.node);
   Proposal proposal;
   proposal.records.push_back(record_of(*request, caller, TokenAccepted{}));
   record_then(std::move(reply), std::move(proposal), std::move(document), std::move(request));
@@ -128,11 +154,14 @@ void Registration::document(RequestPtr request, Reply reply, std::initializer_li
 void Registration::shared_certificate(RequestPtr request, Reply reply, Purpose purpose) {
   const Caller caller = identify(*request, {Role::agent, Role::node});
   if (caller.result != TokenResult::accepted) return refuse_token(request, reply, caller, "");
-  const Result<IssuedCertificate> certificate = issuer_.issue(purpose, {}, {}, Time::now());
+  if (is_stale(caller)) return refuse_request(request, reply, caller, HeaderResult::node_unknown);
+  const BroughtKey brought(*request);
+  if (!brought.fault.empty()) return refuse_request(request, reply, caller, HeaderResult::bad_csr, brought.fault);
+  const Result<IssuedCertificate> certificate = issuer_.issue(purpose, {}, {}, Time::now(), brought.get());
   if (!certificate) return reply(to_response(problem_of(Error{Errc::unavailable, certificate.error().message})));
   Proposal proposal;
   proposal.records.push_back(record_of(*request, caller, TokenAccepted{}));
-  proposal.records.push_back(record_of(*request, caller, event_of(*certificate, purpose)));
+  proposal.records.push_back(record_of(*request, caller, event_of(*certificate, purpose, issuer_.program())));
   record_then(std::move(reply), std::move(proposal), certificate_response(*certificate), std::move(request));
 }
 
@@ -144,13 +173,26 @@ struct Registration::Attempt {
   Purpose purpose;
   Caller caller;
   NodeHeaders headers;
+  std::optional<BroughtKey> brought;
   Evidence evidence;
+  std::string generation;
   int tries = 0;
+  bool admitted = false;  // by the last ruling
+  // What came of comparing the password with the hash that this version of the node is bound by.
+  std::optional<HashChecker::Answer> hash_answer{};
+  Seq hash_version = 0;
+
+  bool needs_hash() const {
+    return evidence.token == TokenResult::accepted && evidence.headers == HeaderResult::complete &&
+           evidence.node.bound_by_hash;
+  }
+  bool matched_hash() const { return needs_hash() && hash_answer == HashChecker::Answer::match; }
 
   Record record(Event event) const {
     Record record = record_of(*request, caller, std::move(event));
     record.node = headers.name.str();
     record.claimed = headers.addresses;
+    record.generation = generation;
     return record;
   }
 };
@@ -164,12 +206,17 @@ void Registration::kubelet_certificate(RequestPtr request, Reply reply, Purpose 
 }
 
 // Who asks, and for which node. The token is judged anew at every try: it may have ended since the last.
-void Registration::gather(Attempt& attempt) const {
-  attempt.caller = identify(*attempt.request, {Role::agent, Role::node});
-  attempt.headers = parse_headers(*attempt.request, attempt.caller);
+void Registration::gather(Attempt& attempt) {
+  const Request& request = *attempt.request;
+  attempt.caller = identify(request, {Role::agent, Role::node});
+  attempt.headers = parse_headers(request, attempt.caller, issuer_.program());
   attempt.evidence.token = attempt.caller.result;
-  if (attempt.caller.result == TokenResult::accepted && attempt.headers.result == HeaderResult::complete)
-    attempt.evidence.presented = credentials_.fingerprint_of_password(attempt.headers.password);
+  attempt.generation = Generations::of_request(request);
+  if (attempt.caller.result != TokenResult::accepted || attempt.headers.result != HeaderResult::complete) return;
+  attempt.evidence.presented = credentials_.fingerprint_of_password(attempt.headers.password);
+  attempt.generation =
+      generations_.of_registration(request, attempt.headers.name.str(), attempt.evidence.presented);
+  if (!attempt.brought) attempt.brought.emplace(request);
 }
 
 // Gather the evidence, decide, record, answer. A view that went stale before the record was written comes
@@ -180,13 +227,35 @@ void Registration::register_node(std::shared_ptr<Attempt> attempt) {
   NodeHeaders& headers = attempt->headers;
   if (!headers.name.str().empty()) evidence.node = ledger_.find(headers.name.str());
   if (attempt->caller.role == Role::node && !evidence.node.is_bound())
-    headers.fail(HeaderResult::node_unknown, "node " + headers.name.str() + " is not registered (any more)");
+    headers.fail(HeaderResult::node_unknown, not_registered(headers.name.str()));
+  if (attempt->brought && !attempt->brought->fault.empty())
+    headers.fail(HeaderResult::bad_csr, attempt->brought->fault);
   evidence.headers = headers.result;
+  evidence.hash_match.reset();
+  attempt->admitted = false;
+  if (attempt->needs_hash()) {
+    if (hashes_ != nullptr && (!attempt->hash_answer || attempt->hash_version != evidence.node.version))
+      return check_hash(std::move(attempt));
+    if (attempt->hash_answer == HashChecker::Answer::match) evidence.hash_match = true;
+    if (attempt->hash_answer == HashChecker::Answer::mismatch) evidence.hash_match = false;
+  }
   const Ruling ruling = decide(evidence);
   if (admitted(ruling))
     admit(std::move(attempt), ruling);
   else
     refuse(std::move(attempt), ruling);
+}
+
+// scrypt takes a tenth of a second: on threads of its own. The way goes on in register_node, which looks again.
+void Registration::check_hash(std::shared_ptr<Attempt> attempt) {
+  const Attempt& asked = *attempt;
+  const auto answered = [this, attempt](HashChecker::Answer answer) {
+    attempt->hash_answer = answer;
+    attempt->hash_version = attempt->evidence.node.version;
+    register_node(attempt);
+  };
+  hashes_->check(asked.headers.name.str(), asked.evidence.node, asked.evidence.presented, asked.headers.password,
+                 answered);
 }
 
 void Registration::refuse(std::shared_ptr<Attempt> attempt, Ruling ruling) {
@@ -199,6 +268,12 @@ void Registration::refuse(std::shared_ptr<Attempt> attempt, Ruling ruling) {
     problem = problem_of(attempt->evidence.headers, attempt->headers.detail);
     const std::string reason(reason_name(attempt->evidence.headers));
     proposal.records.push_back(attempt->record(RequestRejected{.status = problem.status, .reason = reason}));
+  } else if (ruling == Ruling::refuse_unverified) {
+    problem = problem_of(unverified(attempt->hash_answer, attempt->headers.name.str()));
+    const char* reason = problem.status == 429 ? "overloaded" : "store_unavailable";
+    Record record = attempt->record(RequestRejected{.status = problem.status, .reason = reason});
+    record.note = "the name is bound by a hash of k3s that the password could not be compared with";
+    proposal.records.push_back(std::move(record));
   } else {
     problem = problem_of(ruling, attempt->headers.name.str(), attempt->evidence.node);
     proposal.records.push_back(attempt->record(PasswordRejected{.fingerprint = attempt->evidence.presented,
@@ -215,19 +290,21 @@ void Registration::refuse(std::shared_ptr<Attempt> attempt, Ruling ruling) {
 void Registration::admit(std::shared_ptr<Attempt> attempt, Ruling ruling) {
   const NodeName& name = attempt->headers.name;
   const Result<IssuedCertificate> certificate =
-      issuer_.issue(attempt->purpose, name, attempt->headers.addresses, Time::now());
+      issuer_.issue(attempt->purpose, name, attempt->headers.addresses, Time::now(), attempt->brought->get());
   if (!certificate)
     return attempt->reply(to_response(problem_of(Error{Errc::unavailable, certificate.error().message})));
 
+  generations_.admitted(*attempt->request, name.str(), attempt->evidence.presented);
   Proposal proposal;
   proposal.records.push_back(attempt->record(TokenAccepted{}));
   if (ruling == Ruling::admit_first)
     proposal.records.push_back(attempt->record(PasswordStored{attempt->evidence.presented}));
   else
     proposal.records.push_back(attempt->record(PasswordVerified{attempt->evidence.presented}));
-  proposal.records.push_back(attempt->record(event_of(*certificate, attempt->purpose)));
+  proposal.records.push_back(attempt->record(event_of(*certificate, attempt->purpose, issuer_.program())));
   proposal.expect = Proposal::Expect{name.str(), attempt->evidence.node.version};
 
+  attempt->admitted = true;
   propose(std::move(attempt), std::move(proposal), certificate_response(*certificate));
 }
 
@@ -243,7 +320,53 @@ void Registration::propose(std::shared_ptr<Attempt> attempt, Proposal proposal, 
       *response = to_response(problem_of(outcome.error()));
     add_seq(*response, outcome);
     attempt->reply(std::move(*response));
+    if (outcome && attempt->admitted && hashes_ != nullptr)
+      hashes_->verified(attempt->headers.name.str(), attempt->evidence.presented, attempt->headers.password,
+                        attempt->matched_hash());
   });
+}
+
+// ---- a question ------------------------------------------------------------------------------------------
+
+namespace {
+
+// The verdict of check-node. It says no more than an attempt to register would.
+std::string_view verdict_of(Ruling ruling, const NodeState& state) {
+  if (ruling == Ruling::admit_first) return "free";
+  if (ruling == Ruling::admit_known) return "bound";
+  if (ruling == Ruling::refuse_held) return "held";
+  return state.bound_by_hash ? "hashed" : "mismatch";
+}
+
+}  // namespace
+
+// Its only record is the token's, as for any document. The record's note has the verdict, so that somebody who
+// tries passwords here is seen in the node's history as one who registers is.
+void Registration::check_node(RequestPtr request, Reply reply) {
+  if (request->method != "GET") return reply(to_response(method_not_allowed("GET")));
+  const Caller caller = identify(*request, {Role::agent, Role::node});
+  const NodeHeaders headers = parse_headers(*request, caller, issuer_.program());
+  if (caller.result != TokenResult::accepted) return refuse_token(request, reply, caller, headers.name.str());
+  Record record = record_of(*request, caller, TokenAccepted{});
+  record.node = headers.name.str();
+  record.generation.clear();  // it is no agent that asks
+  Response response;
+  if (headers.result != HeaderResult::complete) {
+    response = to_response(problem_of(headers.result, headers.detail));
+  } else {
+    const NodeState state = ledger_.find(headers.name.str());
+    const Ruling ruling = decide(
+        {TokenResult::accepted, HeaderResult::complete, state, credentials_.fingerprint_of_password(headers.password)});
+    const std::string verdict(verdict_of(ruling, state));
+    record.note = "asked without registering: " + verdict;
+    response.content_type = "application/json";
+    response.body = boost::json::serialize(boost::json::object{
+                        {"node", headers.name.str()}, {"verdict", verdict}, {"since", state.since}}) +
+                    "\n";
+  }
+  Proposal proposal;
+  proposal.records.push_back(std::move(record));
+  record_then(std::move(reply), std::move(proposal), std::move(response), std::move(request));
 }
 
 // ---- the tunnel ------------------------------------------------------------------------------------------
@@ -251,31 +374,20 @@ void Registration::propose(std::shared_ptr<Attempt> attempt, Proposal proposal, 
 void Registration::connect(RequestPtr request, Reply reply) {
   const Caller caller = identify(*request, {Role::node});
   if (caller.result != TokenResult::accepted) return refuse_token(request, reply, caller, "");
-  const bool registered = ledger_.find(caller.node).is_bound();
+  if (is_stale(caller)) return refuse_request(request, reply, caller, HeaderResult::node_unknown);
+  if (!request->websocket)
+    return refuse_request(request, reply, caller, HeaderResult::bad_request,
+                          "this is a websocket endpoint: GET with Upgrade: websocket, version 13");
   Proposal proposal;
-  const auto add = [&](Event event) {
-    Record record = record_of(*request, caller, std::move(event));
-    record.node = caller.node;
-    proposal.records.push_back(std::move(record));
-  };
-  add(TokenAccepted{});
-  Response response;
-  if (!registered) {
-    const Problem problem =
-        problem_of(HeaderResult::node_unknown, "node " + caller.node + " is not registered (any more)");
-    add(RequestRejected{.status = problem.status, .reason = std::string(reason_name(HeaderResult::node_unknown))});
-    response = to_response(problem);
-  } else if (!request->websocket) {
-    const Problem problem =
-        problem_of(HeaderResult::bad_request, "this is a websocket endpoint: GET with Upgrade: websocket, version 13");
-    add(RequestRejected{.status = problem.status, .reason = std::string(reason_name(HeaderResult::bad_request))});
-    response = to_response(problem);
-  } else {
-    response.status = 101;
-    response.tunnel = open_tunnel(ledger_, record_of(*request, caller, TunnelClosed{}), caller.node);
-    add(TunnelOpened{request->id});
+  generations_.tunnel_opened(*request, caller.node);
+  for (Event event : {Event(TokenAccepted{}), Event(TunnelOpened{request->id})}) {
+    proposal.records.push_back(record_of(*request, caller, std::move(event)));
+    proposal.records.back().node = caller.node;
   }
-  record_then(std::move(reply), std::move(proposal), std::move(response));
+  Response response;
+  response.status = 101;
+  response.tunnel = tunnels_.open(record_of(*request, caller, TunnelClosed{}), caller.node);
+  record_then(std::move(reply), std::move(proposal), std::move(response), std::move(request));
 }
 
 // ---- common ends -----------------------------------------------------------------------------------------
@@ -287,10 +399,31 @@ void Registration::refuse_token(const RequestPtr& request, const Reply& reply, c
                             TokenRejected{.status = problem.status,
                                           .reason = std::string(reason_name(caller.result)),
                                           .token = caller.old_token});
-  record.node = node;
+  // Nobody vouches for it: a claim, on whatever path it came. A name that is none is not kept.
+  const Result<NodeName> claimed = NodeName::parse(trim(request->header(issuer_.program().node_name_header)));
+  record.node = node.empty() && claimed ? claimed->str() : node;
   Proposal proposal;
   proposal.records.push_back(std::move(record));
   record_then(reply, std::move(proposal), to_response(problem));
+}
+
+// A certificate outlives what it was issued for: alone it speaks for its node only while the name is bound. The
+// agent then asks again without it, with its token.
+bool Registration::is_stale(const Caller& caller) const {
+  return caller.role == Role::node && !ledger_.find(caller.node).is_bound();
+}
+
+void Registration::refuse_request(const RequestPtr& request, const Reply& reply, const Caller& caller,
+                                  HeaderResult why, const std::string& detail) {
+  const Problem problem =
+      problem_of(why, why == HeaderResult::node_unknown ? not_registered(caller.node) : detail);
+  const RequestRejected rejected{.status = problem.status, .reason = std::string(reason_name(why))};
+  Proposal proposal;
+  for (Event event : {Event(TokenAccepted{}), Event(rejected)}) {
+    proposal.records.push_back(record_of(*request, caller, std::move(event)));
+    proposal.records.back().node = caller.node;
+  }
+  record_then(reply, std::move(proposal), to_response(problem), request);
 }
 
 void Registration::record_then(Reply reply, Proposal proposal, Response success, RequestPtr request) {

@@ -24,8 +24,11 @@
 #include <thread>
 
 #include "api/listener.h"
+#include "api/node_watch.h"
 #include "api/service.h"
+#include "ledger/adopt.h"
 #include "ledger/credentials.h"
+#include "ledger/hash_checker.h"
 #include "ledger/issuer.h"
 #include "ledger/ledger.h"
 #include "ledger/token_life.h"
@@ -135,15 +138,18 @@ struct Server::State {
   std::string url;        // as agents are told
   std::string local_url;  // as commands on this machine reach us
   std::vector<std::string> listener_names;
+  TrustedProxies proxies;
 
   std::optional<Credentials> credentials;
   std::optional<Issuer> issuer;
   std::unique_ptr<Ledger> ledger;
+  std::optional<HashStore> hash_store;
+  std::unique_ptr<HashChecker> hashes;
   std::optional<AgentConfig> config;
   std::unique_ptr<Service> service;
 
   asio::io_context io;
-  std::unique_ptr<Listener> listener;
+  std::vector<std::unique_ptr<Listener>> listeners;  // of the supervisor; and, when split, of the kube API
   std::vector<std::thread> threads;
   std::optional<asio::signal_set> signals;
   std::optional<asio::steady_timer> second, renewal;
@@ -153,6 +159,8 @@ struct Server::State {
   std::condition_variable stop_asked;
   std::string stop_reason;             // guarded by mutex; not empty: stop
   std::optional<Error> failure;        // guarded by mutex
+  std::atomic<bool> stop_watching{false};
+  std::thread node_watcher;
   Time certificate_ends;               // of the listener; owned by the io_context's threads after start
 
   void ask_stop(const std::string& reason) {
@@ -164,13 +172,18 @@ struct Server::State {
   }
 
   Result<void> open_ledger();
+  Result<void> open_hashes();
   Result<void> describe_cluster();
   Result<void> note_start();
   Result<void> renew_certificate();
   Result<void> listen();
+  Result<void> listen(std::uint16_t port, const Listener::Limits& limits, Door door);
+  Ports ports() const { return {listeners.back()->port(), listeners.front()->port()}; }
+  std::size_t connections() const;
   void serve();
   void every_second();
   void watch_certificate();
+  Result<void> watch_nodes();
   void drain();
 };
 
@@ -194,6 +207,19 @@ Result<void> Server::State::open_ledger() {
   return {};
 }
 
+// Hashes of k3s that belong to bindings of the past are good for nothing but to be attacked: they go.
+Result<void> Server::State::open_hashes() {
+  Result<HashStore> opened = HashStore::open(options.data_dir);
+  if (!opened) return opened.error();
+  hash_store.emplace(std::move(*opened));
+  const Result<void> compacted = hash_store->compact([this](std::string_view node) { return ledger->find(node); });
+  if (!compacted) return compacted.error();
+  HashChecker::Options checks;
+  checks.keep = options.keep_k3s_hash;
+  hashes = std::make_unique<HashChecker>(*hash_store, checks);
+  return {};
+}
+
 Result<void> Server::State::describe_cluster() {
   std::vector<std::string> addresses = own_addresses();
   boost::system::error_code error;
@@ -209,15 +235,18 @@ Result<void> Server::State::describe_cluster() {
   const Result<std::string> psk = ipsec_psk(options.data_dir);
   if (!psk) return psk.error();
   Result<AgentConfig> made =
-      AgentConfig::make(options.cluster, options.advertise_address, listener->port(), *psk);
+      AgentConfig::make(options.cluster, options.advertise_address, ports(), *psk, *options.program);
   if (!made) return made.error();
   config = std::move(*made);
-  url = url_of(options.advertise_address, listener->port());
-  local_url = url_of(everywhere ? "127.0.0.1" : options.listen, listener->port());
+  url = url_of(options.advertise_address, ports().supervisor);
+  local_url = url_of(everywhere ? "127.0.0.1" : options.listen, ports().supervisor);
   listener_names = std::move(addresses);
   listener_names.push_back(options.advertise_address);
   listener_names.push_back(host_name());
   listener_names.insert(listener_names.end(), options.tls_sans.begin(), options.tls_sans.end());
+  const Result<std::vector<std::string>> adopted = adopted_listener_names(options.data_dir);
+  if (!adopted) return adopted.error();
+  listener_names.insert(listener_names.end(), adopted->begin(), adopted->end());
   return {};
 }
 
@@ -243,27 +272,45 @@ Result<void> Server::State::renew_certificate() {
       issuer->issue_listener(listener_names, options.cluster.cluster_domain, Time::now());
   if (!issued) return issued.error();
   certificate_ends = issued->not_after;
-  return listener->set_certificate(issued->leaf_pem + issued->ca_pem, issued->key_pem);
+  for (const auto& listener : listeners)
+    if (const auto set = listener->set_certificate(issued->leaf_pem + issued->ca_pem, issued->key_pem); !set)
+      return set.error();
+  return {};
 }
 
 Result<void> Server::State::listen() {
+  const std::uint16_t usual = options.program->supervisor_port;
+  const std::uint16_t supervisor = options.supervisor_port.value_or(usual != 0 ? usual : options.https_port);
+  // Two free ports are two.
+  const bool split = supervisor != options.https_port || options.supervisor_port == std::uint16_t{0};
+  const std::size_t count = split ? 2 : 1;
   Listener::Limits limits;
-  limits.max_connections = raise_descriptor_limit(options.max_connections);
+  limits.max_connections = raise_descriptor_limit(options.max_connections * count) / count;
+  if (!split) return listen(options.https_port, limits, Door::everything);
+  if (const auto opened = listen(supervisor, limits, Door::supervisor); !opened) return opened;
+  return listen(options.https_port, limits, Door::kubernetes);
+}
+
+Result<void> Server::State::listen(std::uint16_t port, const Listener::Limits& limits, Door door) {
   Listener::Callbacks callbacks;
-  callbacks.on_request = [this](RequestPtr request, Reply reply) {
-    service->handle(std::move(request), std::move(reply));
+  callbacks.on_request = [this, door](RequestPtr request, Reply reply) {
+    service->handle(std::move(request), std::move(reply), door);
   };
-  callbacks.on_tls_failed = [this](const std::string& source, const std::string& alert) {
-    service->tls_failed(source, alert);
-  };
-  callbacks.on_bad_request = [this](const std::string& source, int status, const std::string& request_id) {
-    service->bad_request(source, status, request_id);
+  callbacks.on_tls_failed = [this](const Peer& peer, const std::string& alert) { service->tls_failed(peer, alert); };
+  callbacks.on_bad_request = [this](const Peer& peer, int status, const std::string& request_id) {
+    service->bad_request(peer, status, request_id);
   };
   Result<std::unique_ptr<Listener>> opened =
-      Listener::open(io, options.listen, options.https_port, limits, std::move(callbacks));
+      Listener::open(io, options.listen, port, limits, std::move(callbacks), proxies);
   if (!opened) return opened.error();
-  listener = std::move(*opened);
+  listeners.push_back(std::move(*opened));
   return {};
+}
+
+std::size_t Server::State::connections() const {
+  std::size_t all = 0;
+  for (const auto& listener : listeners) all += listener->connections();
+  return all;
 }
 
 void Server::State::serve() {
@@ -275,7 +322,7 @@ void Server::State::serve() {
   renewal.emplace(io);
   every_second();
   watch_certificate();
-  listener->start();
+  for (const auto& listener : listeners) listener->start();
   const unsigned count = options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
   for (unsigned i = 0; i < count; ++i) threads.emplace_back([this] { io.run(); });
 }
@@ -302,56 +349,91 @@ void Server::State::watch_certificate() {
   });
 }
 
+// In a thread of its own, and through our own operators' API, as a watcher on another machine would.
+Result<void> Server::State::watch_nodes() {
+  if (options.watch_nodes.path.empty()) return {};
+  NodeWatchOptions watch;
+  watch.kube = options.watch_nodes;
+  watch.ledger.data_dir = options.data_dir;
+  watch.release_on_delete = options.release_on_node_delete;
+  watch.stop = &stop_watching;
+  watch.log = [](bool is_problem, const std::string& line) {
+    spdlog::log(is_problem ? spdlog::level::warn : spdlog::level::info, "watch-nodes: {}", line);
+  };
+  Result<NodeWatch> opened = NodeWatch::open(std::move(watch));
+  if (!opened) return opened.error();
+  node_watcher = std::thread([watcher = std::move(*opened)]() mutable { watcher.run(); });
+  return {};
+}
+
 Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   auto state = std::make_unique<State>();
   state->options = std::move(options);
+  Result<TrustedProxies> proxies = TrustedProxies::parse(state->options.trusted_proxies);
+  if (!proxies) return proxies.error();
+  if (proxies->trusts_everybody())
+    spdlog::warn("--trusted-proxy names everybody: whoever connects may claim any source address");
+  state->proxies = std::move(*proxies);
   const std::filesystem::path& dir = state->options.data_dir;
   if (const Result<void> made = make_data_dir(dir); !made) return made.error();
   // The log first: it is the lock that keeps a second server out of the directory.
   if (const Result<void> opened = state->open_ledger(); !opened) return opened.error();
+  if (const Result<void> whole = check_adoption(dir); !whole) return whole.error();
   const bool log_exists = state->ledger->log().head() > 0;
   if (const Result<void> settled = settle_rotations(*state->ledger, dir); !settled) return settled.error();
   Result<Credentials> credentials = Credentials::open({.data_dir = dir,
                                                        .token = state->options.token.clone(),
                                                        .agent_token = state->options.agent_token.clone(),
-                                                       .log_exists = log_exists});
+                                                       .log_exists = log_exists,
+                                                       .program = state->options.program});
   if (!credentials) return credentials.error();
   state->credentials = std::move(*credentials);
-  Result<Issuer> issuer = Issuer::open(dir, Time::now(), log_exists);
+  Result<Issuer> issuer = Issuer::open(dir, Time::now(), log_exists, *state->options.program);
   if (!issuer) return issuer.error();
   state->issuer.emplace(std::move(*issuer));
+  if (const Program* made_by = state->issuer->made_by(); made_by != nullptr && made_by != state->options.program)
+    spdlog::warn("the CAs in {} were made for {}, but this server serves agents of {}: is --program right?",
+                 (dir / "tls").string(), made_by->name, state->options.program->name);
   if (const Result<void> listening = state->listen(); !listening) return listening.error();
   if (const Result<void> described = state->describe_cluster(); !described) return described.error();
   if (const Result<void> renewed = state->renew_certificate(); !renewed) return renewed.error();
-  if (const Result<void> written = state->credentials->write_token_files(state->issuer->ca_hash()); !written)
+  const std::string token_hash = token_hash_for(dir, *state->issuer);
+  if (const Result<void> written = state->credentials->write_token_files(token_hash); !written)
     return written.error();
   if (const Result<void> noted = state->note_start(); !noted) return noted.error();
+  if (const Result<void> opened = state->open_hashes(); !opened) return opened.error();
   const boost::json::object description = {{"url", state->local_url}, {"pid", static_cast<std::int64_t>(getpid())}};
   if (const Result<void> written = write_file(server_file(dir), boost::json::serialize(description) + "\n", 0644);
       !written)
     return written.error();
   state->service =
-      std::make_unique<Service>(*state->ledger, *state->credentials, *state->issuer, *state->config);
+      std::make_unique<Service>(*state->ledger, *state->credentials, *state->issuer, *state->config,
+                                state->hashes.get(), state->proxies);
   state->serve();
-  return std::unique_ptr<Server>(new Server(std::move(state)));
+  auto server = std::unique_ptr<Server>(new Server(std::move(state)));
+  if (const Result<void> watching = server->state_->watch_nodes(); !watching) return watching.error();
+  return server;
 }
 
 // ---- stop ------------------------------------------------------------------------------------------------
 
 // Requests under way finish, idle connections and tunnels close; then no network thread runs any more.
 void Server::State::drain() {
+  stop_watching = true;
+  if (node_watcher.joinable()) node_watcher.join();
   if (threads.empty()) return;
-  listener->stop();
+  for (const auto& listener : listeners) listener->stop();
   const auto deadline = std::chrono::steady_clock::now() + kStopGrace;
-  while (listener->connections() > 0 && std::chrono::steady_clock::now() < deadline)
+  while (connections() > 0 && std::chrono::steady_clock::now() < deadline)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  if (const std::size_t left = listener->connections(); left > 0)
+  if (const std::size_t left = connections(); left > 0)
     spdlog::warn("{} connections did not finish in {} s and are cut off", left, kStopGrace.count());
   io.stop();
   for (std::thread& thread : threads) thread.join();
   threads.clear();
+  hashes->stop();
 }
 
 Result<void> Server::run() {
@@ -391,7 +473,8 @@ Server::~Server() {
 }
 
 void Server::stop() { state_->ask_stop("asked to stop"); }
-std::uint16_t Server::port() const { return state_->listener->port(); }
+std::uint16_t Server::port() const { return state_->ports().supervisor; }
+std::uint16_t Server::https_port() const { return state_->ports().https; }
 const std::string& Server::url() const { return state_->url; }
 std::filesystem::path Server::data_dir() const { return state_->options.data_dir; }
 

@@ -5,10 +5,13 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "api/agent_config.h"
+#include "ledger/program.h"
+#include "api/kubeconfig.h"
 #include "ledger/types.h"
 
 namespace ledger::api {
@@ -16,7 +19,12 @@ namespace ledger::api {
 struct ServerOptions {
   std::filesystem::path data_dir = "/var/lib/ledger";
   std::string listen = "::";
+  const Program* program = &kK3s;     // whose agents are served
   std::uint16_t https_port = 6443;
+  // Where agents are pointed at. Not given: the program's (RKE2 9345), or https_port. A port of its own (0: a free
+  // one) opens a second listener: this one has the supervisor's and the operators' API, the other one what
+  // agents ask of a kube-apiserver.
+  std::optional<std::uint16_t> supervisor_port;
   std::string advertise_address;      // empty: this machine's first address
   std::vector<std::string> tls_sans;  // further names and addresses of the listener's certificate
   std::string server_name;            // empty: the host name
@@ -24,7 +32,12 @@ struct ServerOptions {
   ClusterOptions cluster;
   unsigned threads = 0;  // network threads; 0: one per core
   std::size_t max_connections = 16384;
+  std::vector<std::string> trusted_proxies;  // networks whose PROXY header is believed (proxy_protocol.h)
   std::uint64_t min_free_bytes = 64 << 20;
+  bool keep_k3s_hash = false;  // make and keep k3s' hash of every password that is bound or verified
+  // A kube-apiserver whose Node objects are watched (node_watch.h); no path: none.
+  KubeconfigOptions watch_nodes;
+  bool release_on_node_delete = false;
 };
 
 class Server {
@@ -41,8 +54,10 @@ class Server {
   // From any thread.
   void stop();
 
+  // Of the supervisor's API, and of the kube-apiserver's; the same unless they are split.
   std::uint16_t port() const;
-  // "https://<advertised address>:<port>", what an agent's --server takes.
+  std::uint16_t https_port() const;
+  // "https://<advertised address>:<port()>", what an agent's --server takes.
   const std::string& url() const;
   std::filesystem::path data_dir() const;
 

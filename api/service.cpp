@@ -2,7 +2,9 @@
 
 #include <boost/url/parse_query.hpp>
 #include <charconv>
+#include <optional>
 
+#include "api/http_date.h"
 #include "api/problem.h"
 
 namespace ledger::api {
@@ -30,63 +32,102 @@ std::string query_parameter(const Request& request, std::string_view name) {
   return "";
 }
 
-// Is this path below a program's prefix, e.g. "/v1-k3s/config"?
-bool is_certificate_path(std::string_view path) { return path.starts_with("/v1-k3s/") && path.ends_with(".crt"); }
+// "config" of "/v1-k3s/config"; empty: not a path of this program's supervisor.
+std::string_view endpoint_of(std::string_view path, const Program& program) {
+  return path.starts_with(program.path_prefix) ? path.substr(program.path_prefix.size()) : std::string_view();
+}
+
+// "client-kubelet.crt" and the three like it.
+std::optional<Purpose> purpose_of(std::string_view endpoint, const Program& program) {
+  constexpr std::string_view kSuffix = ".crt";
+  if (!endpoint.ends_with(kSuffix)) return std::nullopt;
+  endpoint.remove_suffix(kSuffix.size());
+  for (const Purpose purpose : {Purpose::serving_kubelet, Purpose::client_kubelet, Purpose::client_kube_proxy,
+                                Purpose::client_program_controller})
+    if (endpoint == name_of(purpose, program)) return purpose;
+  return std::nullopt;
+}
+
+// The request as its sender's, where trusted HTTP proxies passed it on.
+RequestPtr with_forwarded_source(RequestPtr request, const TrustedProxies& proxies) {
+  std::string forwarded_for;
+  for (const auto& [name, value] : request->headers)
+    if (name == "x-forwarded-for") forwarded_for += (forwarded_for.empty() ? "" : ",") + value;
+  std::string source = forwarded_source(request->source, forwarded_for, proxies);
+  if (source == request->source) return request;
+  auto forwarded = std::make_shared<Request>(*request);
+  forwarded->via = request->source;
+  forwarded->source = std::move(source);
+  return forwarded;
+}
 
 }  // namespace
 
-Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config)
+Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config,
+                 HashChecker* hashes, TrustedProxies proxies)
     : ledger_(ledger),
       issuer_(issuer),
       config_(config),
+      proxies_(std::move(proxies)),
       probes_(ledger),
-      registration_(ledger, credentials, issuer),
-      admin_(ledger, credentials) {}
+      tunnels_(ledger),
+      registration_(ledger, credentials, issuer, tunnels_, hashes),
+      admin_(ledger, credentials, tunnels_, issuer, hashes) {}
 
-void Service::handle(RequestPtr request, Reply answer) {
+void Service::handle(RequestPtr request, Reply answer, Door door) {
   // Every answer says which request it belongs to, whether or not there is a record.
   Reply reply = [id = request->id, answer = std::move(answer)](Response response) {
     response.headers.emplace_back("Ledger-Request-Id", id);
+    response.headers.emplace_back("Date", http_date(Time::now()));  // by which a machine checks its own clock
     answer(std::move(response));
   };
   const std::string& path = request->path;
-  if (path.starts_with("/ledger/v1/")) return admin_.handle(std::move(request), std::move(reply));
+  const bool supervisor = door != Door::kubernetes;
+  if (supervisor && path == "/ledger/v1/check-node")
+    return registration_.check_node(std::move(request), std::move(reply));
+  if (supervisor && path.starts_with("/ledger/v1/"))
+    return admin_.handle(with_forwarded_source(std::move(request), proxies_), std::move(reply));
 
-  // G7 agents POST a CSR to the certificate endpoints and take a key as well when the answer holds one.
+  const std::string_view endpoint = supervisor ? endpoint_of(path, issuer_.program()) : std::string_view();
   const bool get = request->method == "GET" || request->method == "HEAD";
-  if (!get && !(request->method == "POST" && is_certificate_path(path)))
+  // Agents from v1.32.1 on POST a certificate request.
+  if (!get && !(request->method == "POST" && purpose_of(endpoint, issuer_.program())))
     return reply(to_response(method_not_allowed("GET")));
-
-  const auto agent_document = [&](const char* type, std::string body) {
-    registration_.document(request, reply, {Role::agent, Role::node}, ok(type, std::move(body)));
-  };
+  if (!endpoint.empty()) return supervise(endpoint, request, reply);
   // Open to everyone.
-  if (path == "/cacerts") {
+  if (supervisor && path == "/cacerts") {
     probes_.cacerts_asked(request->source);
     return reply(ok(kText, issuer_.server_ca_pem()));
   }
-  if (path == "/ping") return reply(ok(kPlainText, "pong"));
-  // For agents.
-  if (path == "/v1-k3s/config") return agent_document(kJson, config_.document());
-  if (path == "/v1-k3s/client-ca.crt") return agent_document(kText, issuer_.client_ca_pem());
-  if (path == "/v1-k3s/server-ca.crt") return agent_document(kText, issuer_.server_ca_pem());
-  if (path == "/v1-k3s/readyz") return agent_document(kPlainText, "ok");
-  if (path == "/v1-k3s/apiservers") return agent_document(kJson, config_.apiservers());
-  if (path == "/v1-k3s/serving-kubelet.crt")
-    return registration_.kubelet_certificate(request, reply, Purpose::serving_kubelet);
-  if (path == "/v1-k3s/client-kubelet.crt")
-    return registration_.kubelet_certificate(request, reply, Purpose::client_kubelet);
-  if (path == "/v1-k3s/client-kube-proxy.crt")
-    return registration_.shared_certificate(request, reply, Purpose::client_kube_proxy);
-  if (path == "/v1-k3s/client-k3s-controller.crt")
-    return registration_.shared_certificate(request, reply, Purpose::client_k3s_controller);
-  if (path == "/v1-k3s/connect") return registration_.connect(request, reply);
+  if (supervisor && path == "/ping") return reply(ok(kPlainText, "pong"));
   // What k3s v1.17 and v1.18 agents ask of the kube-apiserver before they open their tunnel.
-  if (path == "/apis")
+  const bool kubernetes = door != Door::supervisor;
+  if (kubernetes && path == "/apis")
     return registration_.document(request, reply, {Role::agent, Role::server, Role::node, Role::controller},
                                   ok(kJson, config_.api_groups()));
-  if (path.starts_with("/api/v1/")) return endpoints(std::move(request), std::move(reply));
-  reply(to_response(not_found(path)));
+  if (kubernetes && path.starts_with("/api/v1/")) return endpoints(std::move(request), std::move(reply));
+  reply(to_response(not_found(path, issuer_.program())));
+}
+
+void Service::supervise(std::string_view endpoint, const RequestPtr& request, const Reply& reply) {
+  const auto agent_document = [&](const char* type, std::string body) {
+    registration_.document(request, reply, {Role::agent, Role::node}, ok(type, std::move(body)));
+  };
+  if (const std::optional<Purpose> purpose = purpose_of(endpoint, issuer_.program())) {
+    const bool of_kubelet = *purpose == Purpose::serving_kubelet || *purpose == Purpose::client_kubelet;
+    return of_kubelet ? registration_.kubelet_certificate(request, reply, *purpose)
+                      : registration_.shared_certificate(request, reply, *purpose);
+  }
+  if (endpoint == "config") return agent_document(kJson, config_.document());
+  if (endpoint == "client-ca.crt") return agent_document(kText, issuer_.client_ca_pem());
+  if (endpoint == "server-ca.crt") return agent_document(kText, issuer_.server_ca_pem());
+  if (endpoint == "readyz") return agent_document(kPlainText, "ok");
+  if (endpoint == "apiservers") return agent_document(kJson, config_.apiservers());
+  if (endpoint == "connect") return registration_.connect(request, reply);
+  if (endpoint == "p2p")
+    return registration_.document(request, reply, {Role::agent, Role::node, Role::controller},
+                                  to_response(no_peers()));
+  reply(to_response(not_found(request->path, issuer_.program())));
 }
 
 void Service::endpoints(RequestPtr request, Reply reply) {
@@ -99,7 +140,7 @@ void Service::endpoints(RequestPtr request, Reply reply) {
     watch = true;
   }
   const bool one = path == std::string(kList) + "/kubernetes";
-  if (!one && path != kList) return reply(to_response(not_found(request->path)));
+  if (!one && path != kList) return reply(to_response(not_found(request->path, issuer_.program())));
   Response response = ok(kJson, one ? config_.endpoints() : config_.endpoints_list());
   if (watch) {
     int seconds = kMaxWatch_s;
@@ -112,11 +153,12 @@ void Service::endpoints(RequestPtr request, Reply reply) {
                          std::move(response));
 }
 
-void Service::bad_request(const std::string& source, int status, const std::string& request_id) {
+void Service::bad_request(const Peer& peer, int status, const std::string& request_id) {
   Record record;
   record.event = RequestRejected{.status = status, .reason = std::string(reason_name(HeaderResult::bad_request))};
   record.request_id = request_id;
-  record.source = source;
+  record.source = peer.source;
+  record.via = peer.via;
   Proposal proposal;
   proposal.records.push_back(std::move(record));
   ledger_.append(std::move(proposal), [](const Result<Committed>&) {});

@@ -6,31 +6,44 @@
 #include "api/admin.h"
 #include "api/agent_config.h"
 #include "api/http.h"
+#include "api/proxy_protocol.h"
 #include "api/registration.h"
 #include "api/trust_probes.h"
+#include "api/tunnel.h"
 
 namespace ledger::api {
 
+// What a listener gives access to. With one port that is everything; where the API of the supervisor and that of the
+// kube-apiserver have ports of their own (RKE2), each has its paths only.
+enum class Door { everything, supervisor, kubernetes };
+
 class Service {
  public:
-  Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config);
+  // `hashes` (may be missing): where hashes of k3s' node passwords are kept and verified.
+  // `proxies`: whose X-Forwarded-For is believed on the operators' API; on the agents' paths nobody's is.
+  Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config,
+          HashChecker* hashes = nullptr, TrustedProxies proxies = {});
 
-  void handle(RequestPtr request, Reply reply);
+  void handle(RequestPtr request, Reply reply, Door door = Door::everything);
 
   // A TLS handshake that failed.
-  void tls_failed(const std::string& source, const std::string& alert) { probes_.handshake_failed(source, alert); }
+  void tls_failed(const Peer& peer, const std::string& alert) { probes_.handshake_failed(peer, alert); }
   // HTTP that could not be parsed or was over a limit; answered with this status already.
-  void bad_request(const std::string& source, int status, const std::string& request_id);
+  void bad_request(const Peer& peer, int status, const std::string& request_id);
   // Call about once a second, and with `last` before the ledger closes.
   void tick(bool last) { probes_.settle(last); }
 
  private:
+  // `endpoint`: what follows the program's prefix in the path.
+  void supervise(std::string_view endpoint, const RequestPtr& request, const Reply& reply);
   void endpoints(RequestPtr request, Reply reply);
 
   Ledger& ledger_;
   const Issuer& issuer_;
   const AgentConfig& config_;
+  const TrustedProxies proxies_;
   TrustProbes probes_;
+  Tunnels tunnels_;
   Registration registration_;
   Admin admin_;
 };

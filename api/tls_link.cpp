@@ -19,6 +19,8 @@
 #include <ctime>
 #include <vector>
 
+#include "ledger/credentials.h"
+
 namespace ledger::api {
 
 namespace {
@@ -48,6 +50,12 @@ bool is_ip_address(const std::string& host) {
 
 BioPtr read_only_bio(std::string_view text) {
   return BioPtr(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+}
+
+std::string contents_of(BIO* memory) {
+  char* bytes = nullptr;
+  const long size = BIO_get_mem_data(memory, &bytes);
+  return {bytes, static_cast<std::size_t>(size)};
 }
 
 std::vector<X509Ptr> parse_certificates(std::string_view pem) {
@@ -493,6 +501,14 @@ void TlsLink::hang_up() { state_->hang_up(); }
 const std::string& TlsLink::local() const { return state_->local; }
 const std::string& TlsLink::remote() const { return state_->remote; }
 
+std::string TlsLink::peer_certificates() const {
+  if (!state_->ssl) return {};
+  const BioPtr out(BIO_new(BIO_s_mem()));
+  const STACK_OF(X509)* chain = SSL_get_peer_cert_chain(state_->ssl.get());
+  for (int i = 0; i < sk_X509_num(chain); ++i) PEM_write_bio_X509(out.get(), sk_X509_value(chain, i));
+  return contents_of(out.get());
+}
+
 Result<void> TlsLink::open(const TlsOptions& options, const TlsContext& context) {
   return state_->open(options, std::static_pointer_cast<SSL_CTX>(context.native_));
 }
@@ -561,6 +577,119 @@ Result<void> check_key_pair(std::string_view cert_pem, const Secret& key_pem) {
   ERR_clear_error();
   if (!matching) return bad("private key does not match public key");
   return {};
+}
+
+// ---- Looking at certificates -----------------------------------------------------------------------------
+
+namespace {
+
+using StoreContextPtr = std::unique_ptr<X509_STORE_CTX, Deleter<X509_STORE_CTX_free>>;
+using StorePtr = std::unique_ptr<X509_STORE, Deleter<X509_STORE_free>>;
+using StackPtr = std::unique_ptr<STACK_OF(X509), Deleter<[](STACK_OF(X509) * stack) { sk_X509_free(stack); }>>;
+
+std::string name_text(const X509_NAME* name) {
+  const BioPtr out(BIO_new(BIO_s_mem()));
+  X509_NAME_print_ex(out.get(), name, 0, XN_FLAG_RFC2253 & ~static_cast<unsigned long>(ASN1_STRFLGS_ESC_MSB));
+  return printable(contents_of(out.get()), 300);
+}
+
+std::string common_name_of(const X509* certificate) {
+  char text[256] = "";
+  X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, text, sizeof text);
+  return printable(text, 255);
+}
+
+CertificateFacts facts_of(X509* certificate) {
+  CertificateFacts facts{.subject = name_text(X509_get_subject_name(certificate)),
+                         .issuer = name_text(X509_get_issuer_name(certificate)),
+                         .common_name = common_name_of(certificate),
+                         .not_before = time_of(X509_get0_notBefore(certificate)),
+                         .not_after = time_of(X509_get0_notAfter(certificate)),
+                         .names = alternative_names(certificate, GEN_DNS)};
+  for (std::string& address : alternative_names(certificate, GEN_IPADD)) facts.names.push_back(std::move(address));
+  return facts;
+}
+
+// The certificates from `first` on, without owning them.
+StackPtr stack_of(const std::vector<X509Ptr>& certificates, std::size_t first) {
+  StackPtr stack(sk_X509_new_null());
+  for (std::size_t i = first; i < certificates.size(); ++i) sk_X509_push(stack.get(), certificates[i].get());
+  return stack;
+}
+
+// k3s counts a certificate as a root when it does not say that another key signed it.
+bool looks_like_root(X509* certificate) {
+  const ASN1_OCTET_STRING* authority = X509_get0_authority_key_id(certificate);
+  const ASN1_OCTET_STRING* own = X509_get0_subject_key_id(certificate);
+  return authority == nullptr || (own != nullptr && ASN1_OCTET_STRING_cmp(authority, own) == 0);
+}
+
+}  // namespace
+
+std::vector<CertificateFacts> read_certificates(std::string_view pem) {
+  std::vector<CertificateFacts> out;
+  for (const X509Ptr& certificate : parse_certificates(pem)) out.push_back(facts_of(certificate.get()));
+  ERR_clear_error();
+  return out;
+}
+
+Result<void> verify_chain(std::string_view chain_pem, const TlsOptions& trust, const std::string& host) {
+  const Result<Context> context = make_context(trust);
+  if (!context) return context.error();
+  const std::vector<X509Ptr> chain = parse_certificates(chain_pem);
+  if (chain.empty()) return Error{Errc::invalid, "tls: failed to parse certificate"};
+  const StackPtr rest = stack_of(chain, 1);
+  const StoreContextPtr check(X509_STORE_CTX_new());
+  X509_STORE_CTX_init(check.get(), SSL_CTX_get_cert_store(context->get()), chain.front().get(), rest.get());
+  X509_STORE_CTX_set_default(check.get(), "ssl_server");
+  X509_VERIFY_PARAM* param = X509_STORE_CTX_get0_param(check.get());
+  X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+  if (is_ip_address(host))
+    X509_VERIFY_PARAM_set1_ip_asc(param, host.c_str());
+  else
+    X509_VERIFY_PARAM_set1_host(param, host.c_str(), host.size());
+  const bool fine = X509_verify_cert(check.get()) == 1;
+  ERR_clear_error();
+  if (!fine) return Error{Errc::invalid, x509_error(check.get(), host)};
+  return {};
+}
+
+bool certificate_names(std::string_view pem, const std::string& host) {
+  const std::vector<X509Ptr> chain = parse_certificates(pem);
+  return !chain.empty() && names_host(chain.front().get(), host);
+}
+
+bool is_signed_by(std::string_view pem, std::string_view bundle_pem) {
+  const std::vector<X509Ptr> chain = parse_certificates(pem);
+  bool found = false;
+  for (const X509Ptr& authority : parse_certificates(bundle_pem))
+    found = found || (!chain.empty() && X509_verify(chain.front().get(), X509_get0_pubkey(authority.get())) == 1);
+  ERR_clear_error();
+  return found;
+}
+
+std::string root_ca_hash(std::string_view bundle_pem) {
+  const std::vector<X509Ptr> bundle = parse_certificates(bundle_pem);
+  if (bundle.size() < 2) return sha256_hex(bundle_pem);
+  const StorePtr roots(X509_STORE_new());
+  const StackPtr intermediates(sk_X509_new_null());
+  X509_STORE_set_flags(roots.get(), X509_V_FLAG_PARTIAL_CHAIN);
+  for (std::size_t i = 1; i < bundle.size(); ++i) {
+    if (looks_like_root(bundle[i].get()))
+      X509_STORE_add_cert(roots.get(), bundle[i].get());
+    else
+      sk_X509_push(intermediates.get(), bundle[i].get());
+  }
+  const StoreContextPtr check(X509_STORE_CTX_new());
+  X509_STORE_CTX_init(check.get(), roots.get(), bundle.front().get(), intermediates.get());
+  const bool leads = X509_verify_cert(check.get()) == 1;
+  ERR_clear_error();
+  if (!leads) return sha256_hex(bundle_pem);
+  const STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(check.get());
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  X509_digest(sk_X509_value(chain, sk_X509_num(chain) - 1), EVP_sha256(), digest, &size);
+  return to_hex({reinterpret_cast<const char*>(digest), size});
 }
 
 // ---- Small change ----------------------------------------------------------------------------------------

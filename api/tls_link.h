@@ -19,6 +19,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "ledger/types.h"
 
@@ -94,6 +95,8 @@ class TlsLink {
   // "127.0.0.1:41234"; empty before there was a connection.
   const std::string& local() const;
   const std::string& remote() const;
+  // What the server showed of itself, PEM, leaf first, verified or not; empty before a handshake.
+  std::string peer_certificates() const;
 
  private:
   struct State;
@@ -103,6 +106,27 @@ class TlsLink {
 // Whether the first certificate of `cert_pem` parses and belongs to the key. The error is Go's
 // (tls.X509KeyPair): "tls: private key does not match public key", ...
 Result<void> check_key_pair(std::string_view cert_pem, const Secret& key_pem);
+
+// What a certificate says of itself, safe to print.
+struct CertificateFacts {
+  std::string subject, issuer;  // RFC 2253
+  std::string common_name;
+  Time not_before, not_after;
+  std::vector<std::string> names;  // DNS names, then IP addresses
+};
+// Every certificate of a PEM text, in order; empty when there is none that parses.
+std::vector<CertificateFacts> read_certificates(std::string_view pem);
+
+// What a client with this trust would say about a chain (PEM, leaf first) for this host, now, without a connection:
+// the server notices nothing. The errors are TlsLink's.
+Result<void> verify_chain(std::string_view chain_pem, const TlsOptions& trust, const std::string& host);
+// Whether the first certificate carries this DNS name or IP address.
+bool certificate_names(std::string_view pem, const std::string& host);
+// Whether a certificate of the bundle signed the first certificate of `pem`.
+bool is_signed_by(std::string_view pem, std::string_view bundle_pem);
+// The CA hash as k3s v1.26.2 and later compute it: of a bundle of several certificates, SHA-256 of the DER of the root
+// that the first one leads to. Everything else, and everything before: SHA-256 of the bundle's bytes.
+std::string root_ca_hash(std::string_view bundle_pem);
 
 // The small change of libcrypto that websockets need.
 std::string sha1(std::string_view bytes);

@@ -15,12 +15,12 @@ bool is_distrust(const std::string& alert) {
 
 }  // namespace
 
-void TrustProbes::handshake_failed(const std::string& source, const std::string& alert) {
-  const Failure failure{source, alert, Time::now()};
+void TrustProbes::handshake_failed(const Peer& peer, const std::string& alert) {
+  const Failure failure{peer, alert, Time::now()};
   if (is_distrust(alert)) {
     const std::lock_guard lock(mutex_);
     if (waiting_.size() < kMaxWaiting) {
-      waiting_.emplace(host_of(source), failure);
+      waiting_.emplace(host_of(peer.source), failure);
       return;
     }
   }
@@ -56,7 +56,8 @@ void TrustProbes::settle(bool all) {
 void TrustProbes::record(const Failure& failure, bool trust_probe) {
   Record record;
   record.event = TlsFailed{.alert = failure.alert, .trust_probe = trust_probe};
-  record.source = failure.source;
+  record.source = failure.peer.source;
+  record.via = failure.peer.via;
   // Nobody waits for this record: when it cannot be written, the ledger counts it.
   Proposal proposal;
   proposal.records.push_back(std::move(record));

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <string>
 
+#include "api/http.h"
 #include "ledger/ledger.h"
 
 namespace ledger::api {
@@ -20,7 +21,7 @@ class TrustProbes {
  public:
   explicit TrustProbes(Ledger& ledger) : ledger_(ledger) {}
 
-  void handshake_failed(const std::string& source, const std::string& alert);
+  void handshake_failed(const Peer& peer, const std::string& alert);
   // A /cacerts from this peer: explains the oldest failure of its host.
   void cacerts_asked(const std::string& source);
   // Records what has waited 3 s; with `all`, everything. Call about once a second, and before the ledger closes.
@@ -28,7 +29,8 @@ class TrustProbes {
 
  private:
   struct Failure {
-    std::string source, alert;
+    Peer peer;
+    std::string alert;
     Time time;
   };
   void record(const Failure& failure, bool trust_probe);

@@ -16,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+#include "ledger/csv.h"
+
 namespace ledger {
 
 namespace fs = std::filesystem;
@@ -184,6 +186,12 @@ Result<Secret> read_secret_file(const fs::path& path, std::size_t max_bytes) {
   return Secret(bytes.text);
 }
 
+Result<Secret> read_foreign_secret(const fs::path& path, std::size_t max_bytes) {
+  WipedString bytes;
+  if (const auto read = read_into(&bytes.text, path, max_bytes, false); !read) return read.error();
+  return Secret(bytes.text);
+}
+
 Result<void> write_file(const fs::path& path, std::string_view bytes, unsigned mode) {
   const fs::path temporary = temporary_for(path);
   if (!remove_leftover(temporary)) return io_error("write", temporary, errno);
@@ -198,6 +206,11 @@ Result<void> write_file(const fs::path& path, std::string_view bytes, unsigned m
     return io_error("write", temporary, error);
   }
   return move_into_place(temporary, path);
+}
+
+Result<void> remove_file(const fs::path& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return io_error("remove", path, errno);
+  return sync_directory(directory_of(path));
 }
 
 Result<void> ensure_private_directory(const fs::path& path) {
@@ -410,73 +423,9 @@ Secret random_bootstrap_token() {
 
 namespace {
 
-// One record of the file. `raw` is its bytes, line end included; `line` where it starts.
-struct PasswdRecord {
-  std::size_t line = 1;
-  std::string_view raw;
-  std::vector<Secret> columns;
+// One record of the file: password,user,uid,groups.
+struct PasswdRecord : CsvRecord {
   bool is_for(std::string_view user) const { return columns.size() > 1 && columns[1].reveal() == user; }
-};
-
-// The rules of Go's encoding/csv, which k3s reads and writes the file with.
-class CsvReader {
- public:
-  explicit CsvReader(std::string_view text) : text_(text), field_(text.size()) {}
-
-  // False at the end of the text. Errors say what is wrong; where is record->line.
-  Result<bool> read(PasswdRecord* record) {
-    while (take("\n") || take("\r\n")) ++line_;
-    if (at_ == text_.size()) return false;
-    record->line = line_;
-    record->columns.clear();
-    const std::size_t start = at_;
-    do {
-      const auto column = peek() == '"' ? read_quoted() : read_plain();
-      if (!column) return column.error();
-      record->columns.emplace_back(Secret(field_.text));
-    } while (take(","));
-    if (take("\n") || take("\r\n")) ++line_;
-    record->raw = text_.substr(start, at_ - start);
-    return true;
-  }
-
- private:
-  char peek() const { return at_ < text_.size() ? text_[at_] : '\n'; }
-  bool take(std::string_view what) {
-    if (text_.substr(at_, what.size()) != what) return false;
-    at_ += what.size();
-    return true;
-  }
-  bool at_line_end() const { return text_.substr(at_).starts_with("\r\n") || peek() == '\n'; }
-
-  Result<void> read_plain() {
-    field_.text.clear();
-    while (!at_line_end() && peek() != ',') {
-      if (peek() == '"') return Error{Errc::invalid, "has a quote inside a field that does not start with one"};
-      field_.text += text_[at_++];
-    }
-    return {};
-  }
-
-  Result<void> read_quoted() {
-    field_.text.clear();
-    for (++at_; at_ < text_.size();) {
-      if (take("\"\"")) {
-        field_.text += '"';
-      } else if (take("\"")) {
-        if (peek() == ',' || at_line_end()) return {};
-        return Error{Errc::invalid, "has something between a closing quote and the next comma"};
-      } else {
-        if (peek() == '\n') ++line_;
-        field_.text += text_[at_++];
-      }
-    }
-    return Error{Errc::invalid, "has a quote that is never closed"};
-  }
-
-  std::string_view text_;
-  std::size_t at_ = 0, line_ = 1;
-  WipedString field_;
 };
 
 void append_csv_field(std::string_view field, std::string* out) {
@@ -502,9 +451,7 @@ const char* password_fault(std::string_view password) {
 
 namespace {
 
-struct Passwords {
-  Secret server, node;
-};
+using Passwords = JoinPasswords;
 
 class PasswdFile {
  public:
@@ -540,19 +487,32 @@ class PasswdFile {
 
   std::string_view bytes() const { return bytes_.reveal(); }
 
-  // The file with these passwords: our lines in k3s' form, those of others as they are.
-  Secret with(const Passwords& passwords) const {
+  // Whose group names stand in the file; k3s where none do.
+  const Program& program() const {
+    for (const std::string_view user : {"node", "server"}) {
+      const PasswdRecord* record = find(user);
+      if (record == nullptr || record->columns.size() < 4) continue;
+      const std::string_view group = record->columns[3].reveal();
+      if (group == kRke2.agent_group || group == kRke2.server_group) return kRke2;
+    }
+    return kK3s;
+  }
+
+  // The file with these passwords: lines that change in k3s' form, others as they are.
+  Secret with(const Passwords& passwords, const Program& program) const {
     WipedString out(bytes_.reveal().size() + 4 * kMaxToken + 256);
     for (const PasswdRecord& record : records_) {
-      if (!record.is_for("node") && !record.is_for("server")) {
+      const bool ours = record.is_for("node") || record.is_for("server");
+      const Secret& wanted = record.is_for("node") ? passwords.node : passwords.server;
+      if (!ours || record.columns[0].reveal() == wanted.reveal()) {
         out.text += record.raw;
         if (!record.raw.ends_with('\n')) out.text += '\n';
       } else {
-        append_line(record.is_for("node") ? "node" : "server", passwords, &out.text);
+        append_line(record.is_for("node") ? "node" : "server", passwords, program, &out.text);
       }
     }
     for (const std::string_view user : {"node", "server"})
-      if (!find(user)) append_line(user, passwords, &out.text);
+      if (!find(user)) append_line(user, passwords, program, &out.text);
     return Secret(out.text);
   }
 
@@ -563,9 +523,12 @@ class PasswdFile {
     return nullptr;
   }
 
-  static void append_line(std::string_view user, const Passwords& passwords, std::string* out) {
+  static void append_line(std::string_view user, const Passwords& passwords, const Program& program,
+                          std::string* out) {
     append_csv_field((user == "node" ? passwords.node : passwords.server).reveal(), out);
-    *out += user == "node" ? ",node,node,k3s:agent\n" : ",server,server,k3s:server\n";
+    *out += user == "node" ? ",node,node," : ",server,server,";
+    *out += user == "node" ? program.agent_group : program.server_group;
+    *out += '\n';
   }
 
   Secret bytes_;  // the records' `raw` point into it
@@ -581,7 +544,8 @@ Result<PasswdFile> read_passwd(const fs::path& path, bool* exists) {
 }
 
 // Reads, decides by the rule in the header, and writes the file if it would change.
-Result<Passwords> load_passwords(const fs::path& path, const Secret& server_option, const Secret& node_option) {
+Result<Passwords> load_passwords(const fs::path& path, const Secret& server_option, const Secret& node_option,
+                                 const Program& program) {
   bool exists = false;
   const Result<PasswdFile> file = read_passwd(path, &exists);
   if (!file) return file.error();
@@ -598,11 +562,22 @@ Result<Passwords> load_passwords(const fs::path& path, const Secret& server_opti
   else
     now.node = separate ? old_node.clone() : now.server.clone();
 
-  const Secret wanted = file->with(now);
-  if (!exists || wanted.reveal() != file->bytes())
+  const bool unchanged = now.server.reveal() == old_server.reveal() && now.node.reveal() == old_node.reveal();
+  const Secret wanted = file->with(now, program);
+  if (!exists || (!unchanged && wanted.reveal() != file->bytes()))
     if (const auto written = write_file(path, wanted.reveal(), 0600); !written) return written.error();
   return now;
 }
+
+}  // namespace
+
+Result<JoinPasswords> read_join_passwords(const Secret& bytes, const fs::path& path) {
+  const Result<PasswdFile> file = PasswdFile::parse(bytes.clone(), path);
+  if (!file) return file.error();
+  return JoinPasswords{file->password_of("server"), file->password_of("node")};
+}
+
+namespace {
 
 // ---- cred/fingerprint.key, cred/operator-token -----------------------------------------------------------
 
@@ -746,7 +721,7 @@ Result<Credentials> Credentials::open(const Options& options) {
   if (const auto made = ensure_private_directory(cred); !made) return made.error();
   const Result<Secret> key = load_fingerprint_key(cred / "fingerprint.key", options.log_exists);
   if (!key) return key.error();
-  Result<Passwords> passwords = load_passwords(cred / "passwd", *server_option, *node_option);
+  Result<Passwords> passwords = load_passwords(cred / "passwd", *server_option, *node_option, *options.program);
   if (!passwords) return passwords.error();
   const Result<Secret> operator_token = load_operator_token(cred / "operator-token");
   if (!operator_token) return operator_token.error();
@@ -814,7 +789,7 @@ Result<void> stage_file_token(const fs::path& data_dir, std::string_view token_c
   const bool both = now.server.reveal() == now.node.reveal();
   if (both || token_class == "server") now.server = secret.clone();
   if (both || token_class == "agent") now.node = secret.clone();
-  return write_file(staged_path(cred / "passwd", token_id), file->with(now).reveal(), 0600);
+  return write_file(staged_path(cred / "passwd", token_id), file->with(now, file->program()).reveal(), 0600);
 }
 
 Result<void> settle_staged(const fs::path& data_dir, const std::function<bool(const std::string&)>& happened) {

@@ -4,7 +4,7 @@
 //   cred/fingerprint.key  0600  64 hex digits + LF; the HMAC key. Lost key = every binding unreadable, so a
 //                               missing key beside an existing log is an error, never silently replaced
 //   cred/passwd           0600  k3s' CSV: password,user,uid,groups  (users `node` and `server`; lines of other
-//                               users are kept as they are and grant nothing)
+//                               users are kept as they are and grant nothing, lines whose password stays too)
 //   cred/operator-token   0600  64 hex digits + LF; Bearer secret of the operators' API
 //   token                 0600  K10<ca hash>::server:<password> + LF
 //   node-token                  symlink to token
@@ -34,6 +34,7 @@
 #include <string>
 #include <string_view>
 
+#include "ledger/program.h"
 #include "ledger/types.h"
 
 namespace ledger {
@@ -67,6 +68,8 @@ class Credentials {
     Secret agent_token;
     // The log already holds records: then a missing fingerprint key is an error.
     bool log_exists = false;
+    // Whose group names stand in cred/passwd.
+    const Program* program = &kK3s;
   };
 
   // Creates what is missing. Errors name the file and what to do.
@@ -146,10 +149,22 @@ Result<std::string> read_file(const std::filesystem::path& path, std::size_t max
 // The same for a secret: leaves no copy in memory, and a mode that lets others in is set back to 0600.
 Result<Secret> read_secret_file(const std::filesystem::path& path, std::size_t max_bytes = 1 << 20);
 
+// The same for a secret of another program: its mode is left alone.
+Result<Secret> read_foreign_secret(const std::filesystem::path& path, std::size_t max_bytes = 1 << 20);
+
+// What the bytes of a cred/passwd say; empty where a user has no line. Errors name `path` and the line.
+struct JoinPasswords {
+  Secret server, node;
+};
+Result<JoinPasswords> read_join_passwords(const Secret& bytes, const std::filesystem::path& path);
+
 // Writes through `<path>.tmp`, fsync, rename, fsync of the directory: after a crash the file is old or new.
 // `mode` is exact whatever the umask, and no link in the directory can send the bytes elsewhere.
 // One writer per path at a time.
 Result<void> write_file(const std::filesystem::path& path, std::string_view bytes, unsigned mode);
+
+// Removes a file, for good when this returns. None there is no error.
+Result<void> remove_file(const std::filesystem::path& path);
 
 // A directory that only its owner may enter: made, with its parents, or given mode 0700 back.
 Result<void> ensure_private_directory(const std::filesystem::path& path);

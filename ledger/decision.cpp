@@ -26,6 +26,7 @@ std::string_view reason_name(HeaderResult result) {
     case HeaderResult::node_name_mismatch: return "node_name_mismatch";
     case HeaderResult::node_unknown: return "node_unknown";
     case HeaderResult::bad_request: return "bad_request";
+    case HeaderResult::bad_csr: return "bad_csr";
   }
   fatal("a HeaderResult without a name");
 }
@@ -34,8 +35,10 @@ Ruling decide(const Evidence& evidence) {
   if (evidence.token != TokenResult::accepted) return Ruling::refuse_token;
   if (evidence.headers != HeaderResult::complete) return Ruling::refuse_headers;
   const NodeState& node = evidence.node;
-  // A binding by k3s' scrypt hash is compared before the evidence is gathered (issue: import); here it only
-  // means "bound to something whose fingerprint we do not know".
+  if (node.is_bound() && !node.bound.known()) {
+    if (!evidence.hash_match) return Ruling::refuse_unverified;
+    return *evidence.hash_match && evidence.presented.known() ? Ruling::admit_known : Ruling::refuse_mismatch;
+  }
   // Not knowing what is bound and not knowing what was presented are not "the same password".
   const bool same = node.bound.known() && node.bound == evidence.presented;
   if (node.is_bound()) return same ? Ruling::admit_known : Ruling::refuse_mismatch;

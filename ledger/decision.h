@@ -37,6 +37,7 @@ enum class HeaderResult : std::uint8_t {
   node_name_mismatch = 4,  // the client certificate names another node
   node_unknown = 5,        // the client certificate names a node that was released
   bad_request = 6,         // a header given twice, or an address list that is none
+  bad_csr = 7,             // a certificate request that cannot be signed (certificate_request.h)
 };
 std::string_view reason_name(HeaderResult result);
 
@@ -45,6 +46,9 @@ struct Evidence {
   HeaderResult headers = HeaderResult::complete;
   NodeState node;         // the name as the log has it
   Fingerprint presented;  // of the node password in the request
+  // Where the name is bound by a hash of k3s: whether the password is that of the hash. nullopt: it could not be
+  // compared (no hash is kept, too many are waiting, no memory).
+  std::optional<bool> hash_match{};
 };
 
 // Numbers are fixed and never reused.
@@ -55,6 +59,7 @@ enum class Ruling : std::uint8_t {
   refuse_headers = 4,   // Evidence::headers says why
   refuse_mismatch = 5,  // bound to another password
   refuse_held = 6,      // free, but an operator must say who may have it
+  refuse_unverified = 7,  // bound by a hash that the password could not be compared with: no verdict on the password
 };
 
 inline bool admitted(Ruling ruling) { return ruling == Ruling::admit_first || ruling == Ruling::admit_known; }

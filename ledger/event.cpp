@@ -96,6 +96,7 @@ bool is_server_wide(Kind kind) {
     case Kind::token_rotated:
     case Kind::token_revoked:
     case Kind::token_expired:
+    case Kind::import_finished:
       return true;
     default:
       return false;

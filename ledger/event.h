@@ -223,7 +223,7 @@ struct BindingImported {
 
 struct CertificateIssued {
   static constexpr Kind kKind = Kind::certificate_issued;
-  std::string purpose;  // serving-kubelet, client-kubelet, client-kube-proxy, client-k3s-controller
+  std::string purpose;  // serving-kubelet, client-kubelet, client-kube-proxy, client-{k3s,rke2}-controller
   std::string subject, serial, sha256;
   std::optional<Time> not_before, not_after;
   std::string key;         // csr (the agent's), generated (by us, for this certificate alone), shared (k3s)
@@ -376,10 +376,15 @@ const T* as(const Record& record) {
 // Fingerprints that the record speaks of: presented, bound, from, to. Empty ones are left out.
 std::vector<std::string_view> fingerprints_of(const Record& record);
 
-// About the server as a whole, not about one request: starts, stops, epochs, clock, tokens' life cycle.
+// About the server as a whole, not about one request: starts, stops, epochs, clock, tokens' life cycle, imports.
 bool is_server_wide(Kind kind);
 
 // A refusal or a failed handshake: what a storm is made of.
 bool is_refusal(Kind kind);
+
+// Decided by another server and read from its log (import.h): history, which changes no state here. `time` is when
+// it was imported, `first_time` when it happened. Record::server of such a record begins with this.
+inline constexpr std::string_view kImportedServer = "imported:";
+inline bool is_imported(const Record& record) { return record.server.starts_with(kImportedServer); }
 
 }  // namespace ledger

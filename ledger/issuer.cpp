@@ -7,7 +7,6 @@
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/ec.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
@@ -18,9 +17,11 @@
 #include <algorithm>
 #include <array>
 #include <ctime>
+#include <optional>
 #include <utility>
 
 #include "ledger/credentials.h"
+#include "ledger/openssl_handles.h"
 
 namespace ledger {
 
@@ -33,15 +34,9 @@ constexpr std::int64_t kLeafSeconds = 365 * kDay;
 constexpr std::int64_t kAuthoritySeconds = 10 * 365 * kDay;
 constexpr std::size_t kMaxClientCertificate = 16 << 10;
 constexpr std::size_t kMaxAddresses = 64;
+constexpr int kLeastRsaBits = 2048;  // OpenSSL's security level 2, Debian's default
 constexpr std::size_t kScalarBytes = 32, kPointBytes = 65;
 
-template <auto Function>
-struct FreeWith {
-  template <class T>
-  void operator()(T* object) const {
-    Function(object);
-  }
-};
 using X509Ptr = std::unique_ptr<X509, FreeWith<X509_free>>;
 using KeyPtr = std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>>;
 using KeyContextPtr = std::unique_ptr<EVP_PKEY_CTX, FreeWith<EVP_PKEY_CTX_free>>;
@@ -54,45 +49,15 @@ using UsagesPtr = std::unique_ptr<EXTENDED_KEY_USAGE, FreeWith<EXTENDED_KEY_USAG
 using KeyIdPtr = std::unique_ptr<AUTHORITY_KEYID, FreeWith<AUTHORITY_KEYID_free>>;
 using ConstraintsPtr = std::unique_ptr<BASIC_CONSTRAINTS, FreeWith<BASIC_CONSTRAINTS_free>>;
 using StorePtr = std::unique_ptr<X509_STORE, FreeWith<X509_STORE_free>>;
+void free_list(STACK_OF(X509) * certificates) { sk_X509_free(certificates); }
+using CertificatesPtr = std::unique_ptr<STACK_OF(X509), FreeWith<free_list>>;
 using StoreContextPtr = std::unique_ptr<X509_STORE_CTX, FreeWith<X509_STORE_CTX_free>>;
 
-// OpenSSL keeps a queue of errors per thread, and libssl asks it whether a connection has failed: what we cause
-// here must not stay in it.
-struct ErrorScope {
-  ErrorScope() { ERR_set_mark(); }
-  ErrorScope(const ErrorScope&) = delete;
-  ErrorScope& operator=(const ErrorScope&) = delete;
-  ~ErrorScope() { ERR_pop_to_mark(); }
-};
-
-std::string openssl_reason() {
-  const char* reason = ERR_reason_error_string(ERR_peek_last_error());
-  return reason != nullptr ? reason : "unknown reason";
-}
-
-// For calls that fail only when memory or the random generator does.
-void must(bool ok, const char* what) {
-  if (!ok) fatal(std::string(what) + ": " + openssl_reason());
-}
-
 Error invalid(std::string message) { return {Errc::invalid, std::move(message)}; }
-
-const unsigned char* bytes_of(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
 
 std::string_view view_of(const ASN1_STRING* string) {
   return {reinterpret_cast<const char*>(ASN1_STRING_get0_data(string)),
           static_cast<std::size_t>(ASN1_STRING_length(string))};
-}
-
-// The DER of any object that has an i2d function.
-template <auto Encode, class T>
-std::string der_of(const T* object) {
-  unsigned char* bytes = nullptr;
-  const int length = Encode(object, &bytes);
-  must(length > 0, "DER encoding");
-  std::string der(reinterpret_cast<char*>(bytes), static_cast<std::size_t>(length));
-  OPENSSL_free(bytes);
-  return der;
 }
 
 Time time_of(const ASN1_TIME* time) {
@@ -167,12 +132,20 @@ Secret private_key_pem(const KeyPair& pair) {
   return text;
 }
 
-void set_public_key(X509* certificate, const KeyPair& pair) {
-  auto* point = static_cast<unsigned char*>(OPENSSL_memdup(pair.point.data(), pair.point.size()));
-  must(point != nullptr &&
-           X509_PUBKEY_set0_param(X509_get_X509_PUBKEY(certificate), OBJ_nid2obj(NID_X9_62_id_ecPublicKey),
-                                  V_ASN1_OBJECT, OBJ_nid2obj(NID_X9_62_prime256v1), point,
-                                  static_cast<int>(pair.point.size())) == 1,
+PublicKey public_key_of(const KeyPair& pair) {
+  return {NID_X9_62_id_ecPublicKey, NID_X9_62_prime256v1,
+          std::string(reinterpret_cast<const char*>(pair.point.data()), pair.point.size())};
+}
+
+// An EC key's parameter is its curve, RSA's is NULL, and Ed25519 has none (RFC 5480, 3279, 8410).
+void set_public_key(X509* certificate, const PublicKey& key) {
+  auto* bits = static_cast<unsigned char*>(OPENSSL_memdup(key.bits.data(), key.bits.size()));
+  const int parameter_type = key.curve != 0                       ? V_ASN1_OBJECT
+                             : key.algorithm == NID_rsaEncryption ? V_ASN1_NULL
+                                                                  : V_ASN1_UNDEF;
+  must(bits != nullptr && X509_PUBKEY_set0_param(X509_get_X509_PUBKEY(certificate), OBJ_nid2obj(key.algorithm),
+                                                 parameter_type, key.curve != 0 ? OBJ_nid2obj(key.curve) : nullptr,
+                                                 bits, static_cast<int>(key.bits.size())) == 1,
        "setting a public key");
 }
 
@@ -255,14 +228,14 @@ void add_alternative_names(X509* certificate, const AlternativeNames& alternativ
 }
 
 // A certificate with version, serial, validity and public key; the rest is for the caller to add.
-X509Ptr start_certificate(std::int64_t serial, std::time_t not_before, std::time_t not_after, const KeyPair& pair) {
+X509Ptr start_certificate(std::int64_t serial, std::time_t not_before, std::time_t not_after, const PublicKey& key) {
   X509Ptr certificate(X509_new());
   must(certificate != nullptr && X509_set_version(certificate.get(), X509_VERSION_3) == 1 &&
            ASN1_INTEGER_set_int64(X509_get_serialNumber(certificate.get()), serial) == 1 &&
            ASN1_TIME_set(X509_getm_notBefore(certificate.get()), not_before) != nullptr &&
            ASN1_TIME_set(X509_getm_notAfter(certificate.get()), not_after) != nullptr,
        "starting a certificate");
-  set_public_key(certificate.get(), pair);
+  set_public_key(certificate.get(), key);
   return certificate;
 }
 
@@ -301,10 +274,23 @@ int no_passphrase(char*, int, int, void* asked) {
   return -1;
 }
 
+// "P-256", "other" where Go's x509 (so every agent) does not know the curve; empty for a key that has none.
+std::string_view curve_of(const EVP_PKEY* key) {
+  if (EVP_PKEY_is_a(key, "EC") != 1) return "";
+  std::array<char, 80> name{};
+  if (EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_GROUP_NAME, name.data(), name.size(), nullptr) != 1)
+    return "other";
+  const std::string_view group(name.data());
+  if (group == "prime256v1") return "P-256";
+  if (group == "secp384r1") return "P-384";
+  if (group == "secp521r1") return "P-521";
+  return group == "secp224r1" ? "P-224" : "other";
+}
+
 class AuthorityFiles {
  public:
-  AuthorityFiles(const fs::path& directory, const std::string& stem)
-      : certificate_(directory / (stem + ".crt")), key_(directory / (stem + ".key")), stem_(stem) {}
+  AuthorityFiles(const fs::path& directory, const std::string& stem, const Program& program)
+      : certificate_(directory / (stem + ".crt")), key_(directory / (stem + ".key")), stem_(stem), program_(program) {}
 
   Result<Authority> open(Time now, bool log_exists) const {
     const ErrorScope errors;
@@ -343,9 +329,10 @@ class AuthorityFiles {
   Result<void> create(Time now) const {
     const std::time_t start = seconds_of(now);
     const KeyPair pair = generate_key();
-    const X509Ptr certificate = start_certificate(0, start, start + kAuthoritySeconds, pair);
+    const X509Ptr certificate = start_certificate(0, start, start + kAuthoritySeconds, public_key_of(pair));
     X509* const x509 = certificate.get();
-    add_name_entry(X509_get_subject_name(x509), NID_commonName, "k3s-" + stem_ + "@" + std::to_string(start));
+    add_name_entry(X509_get_subject_name(x509), NID_commonName,
+                   std::string(program_.name) + "-" + stem_ + "@" + std::to_string(start));
     must(X509_set_issuer_name(x509, X509_get_subject_name(x509)) == 1, "setting the issuer");
     add_key_usage(x509, true);
     const ConstraintsPtr constraints(BASIC_CONSTRAINTS_new());
@@ -361,23 +348,44 @@ class AuthorityFiles {
 
   Result<Authority> load(std::string pem, const Secret& key_pem, Time now) const {
     Authority authority;
-    if (const auto read = read_bundle(pem, &authority); !read) return read.error();
-    const X509* const x509 = authority.certificate.get();
-    authority.not_before = time_of(X509_get0_notBefore(x509));
-    authority.not_after = time_of(X509_get0_notAfter(x509));
-    authority.sha256 = sha256_hex(der_of<i2d_X509>(x509));
-    authority.pem = std::move(pem);
-    if (authority.not_after < now)
-      return bad(certificate_, "expired at " + authority.not_after.to_string() +
-                                   "; put a valid CA in its place, or correct this machine's clock (now " +
-                                   now.to_string() + ")");
-    Result<KeyPtr> key = read_key(key_pem);
-    if (!key) return key.error();
-    authority.key = std::move(*key);
-    if (X509_check_private_key(x509, authority.key.get()) != 1)
-      return bad(key_, "is not the key of '" + certificate_.string() + "'; restore both from the same backup");
+    const std::vector<std::string> faults = judge(std::move(pem), &key_pem, now, &authority);
+    if (!faults.empty()) return invalid(faults.front());
     return authority;
   }
+
+ public:
+  // Everything that is wrong with the two; none: `authority` is complete. Without a key only the certificates are
+  // looked at.
+  std::vector<std::string> judge(std::string pem, const Secret* key_pem, Time now, Authority* authority) const {
+    std::vector<std::string> faults;
+    if (const auto read = read_bundle(pem, authority); !read) faults.push_back(read.error().message);
+    const X509* const x509 = authority->certificate.get();
+    authority->pem = std::move(pem);
+    if (x509 != nullptr) {
+      authority->not_before = time_of(X509_get0_notBefore(x509));
+      authority->not_after = time_of(X509_get0_notAfter(x509));
+      authority->sha256 = sha256_hex(der_of<i2d_X509>(x509));
+      if (authority->not_after < now)
+        faults.push_back(bad(certificate_, "expired at " + authority->not_after.to_string() +
+                                               "; put a valid CA in its place, or correct this machine's clock (now " +
+                                               now.to_string() + ")")
+                             .message);
+    }
+    if (key_pem == nullptr) return faults;
+    Result<KeyPtr> key = read_key(*key_pem);
+    if (!key) {
+      faults.push_back(key.error().message);
+      return faults;
+    }
+    authority->key = std::move(*key);
+    if (x509 != nullptr && X509_check_private_key(x509, authority->key.get()) != 1)
+      faults.push_back(bad(key_, "is not the key of '" + certificate_.string() +
+                                     "' (of its first certificate, the signer); restore both from the same backup")
+                           .message);
+    return faults;
+  }
+
+ private:
 
   // A file cut down to nothing (a full disk does that) is no PEM, not a null pointer.
   static BioPtr reading(std::string_view pem) {
@@ -401,14 +409,15 @@ class AuthorityFiles {
                                      : "has a certificate that cannot be read, number " + std::to_string(number) +
                                            " (" + openssl_reason() + "); restore the file from a backup");
       }
-      if (X509_check_ca(x509.get()) != 1)
-        return bad(certificate_, "is not a CA certificate, number " + std::to_string(number) +
-                                     " in the file: it needs basicConstraints CA:TRUE and the key usage "
-                                     "keyCertSign; put a CA in its place");
+      const bool may_sign = X509_check_ca(x509.get()) == 1;
       if (authority->certificate == nullptr)
         authority->certificate = std::move(x509);
       else
         authority->bundle.push_back(std::move(x509));
+      if (!may_sign)
+        return bad(certificate_, "is not a CA certificate, number " + std::to_string(number) +
+                                     " in the file: it needs basicConstraints CA:TRUE and the key usage "
+                                     "keyCertSign; put a CA in its place");
     }
   }
 
@@ -420,12 +429,67 @@ class AuthorityFiles {
     if (key == nullptr) return bad(key_, "holds no PEM private key that can be read; restore it from a backup");
     if (EVP_PKEY_is_a(key.get(), "EC") != 1 && EVP_PKEY_is_a(key.get(), "RSA") != 1)
       return bad(key_, "is neither an EC nor an RSA key; use a CA with one of these");
+    if (curve_of(key.get()) == "other")
+      return bad(key_, "is an EC key on a curve that agents cannot use; use a CA with P-256, P-384 or P-521");
+    if (EVP_PKEY_is_a(key.get(), "RSA") == 1 && EVP_PKEY_get_bits(key.get()) < kLeastRsaBits)
+      return bad(key_, "is an RSA key of fewer than 2048 bits, which TLS refuses; use a CA with a longer one");
     return key;
   }
 
   fs::path certificate_, key_;
   std::string stem_;
+  const Program& program_;
 };
+
+// ---- The CA hash of tokens -------------------------------------------------------------------------------
+
+// Go's rule for a chain that shall serve TLS: a certificate that lists usages must list this one.
+bool may_serve(X509* certificate) {
+  return (X509_get_extension_flags(certificate) & EXFLAG_XKUSAGE) == 0 ||
+         (X509_get_extended_key_usage(certificate) & (XKU_SSL_SERVER | XKU_ANYEKU)) != 0;
+}
+
+// k3s takes what follows the first certificate for a root when it has no authority key id, or its own.
+bool counts_as_root(X509* certificate) {
+  const ASN1_OCTET_STRING* const issuer = X509_get0_authority_key_id(certificate);
+  const ASN1_OCTET_STRING* const own = X509_get0_subject_key_id(certificate);
+  return issuer == nullptr || ASN1_STRING_length(issuer) == 0 ||
+         (own != nullptr && ASN1_OCTET_STRING_cmp(issuer, own) == 0);
+}
+
+// The DER of the root that the first certificate chains to through the others of its file, as Go's
+// x509.Certificate.Verify finds it; empty where it chains to none.
+std::string root_of(const Authority& authority, Time now) {
+  const StorePtr roots(X509_STORE_new());
+  const CertificatesPtr between(sk_X509_new_null());
+  must(roots != nullptr && between != nullptr, "making a store");
+  for (const X509Ptr& extra : authority.bundle)
+    must(counts_as_root(extra.get()) ? X509_STORE_add_cert(roots.get(), extra.get()) == 1
+                                     : sk_X509_push(between.get(), extra.get()) > 0,
+         "making a store");
+  const StoreContextPtr context(X509_STORE_CTX_new());
+  must(context != nullptr && X509_STORE_CTX_init(context.get(), roots.get(), authority.certificate.get(),
+                                                 between.get()) == 1,
+       "verifying");
+  X509_VERIFY_PARAM* const rules = X509_STORE_CTX_get0_param(context.get());
+  X509_VERIFY_PARAM_set_time(rules, seconds_of(now));
+  // Go trusts a root for being listed, self-signed or not, and takes no SHA-1 signature for one.
+  X509_VERIFY_PARAM_set_flags(rules, X509_V_FLAG_PARTIAL_CHAIN);
+  X509_VERIFY_PARAM_set_auth_level(rules, 1);
+  if (X509_verify_cert(context.get()) != 1) return {};
+  STACK_OF(X509)* const chain = X509_STORE_CTX_get0_chain(context.get());
+  const int length = sk_X509_num(chain);
+  for (int i = 0; i < length; ++i)
+    if (!may_serve(sk_X509_value(chain, i))) return {};
+  return der_of<i2d_X509>(sk_X509_value(chain, length - 1));
+}
+
+// k3s' hashCA since v1.26.2 (pkg/clientaccess/token.go).
+std::string ca_hash_of(const Authority& authority, Time now) {
+  const ErrorScope errors;
+  const std::string root = authority.bundle.empty() ? "" : root_of(authority, now);
+  return sha256_hex(root.empty() ? authority.pem : root);
+}
 
 // ---- Leaves ----------------------------------------------------------------------------------------------
 
@@ -452,7 +516,8 @@ void add_authority_key_id(X509* certificate, const Authority& authority) {
   add_extension(certificate, NID_authority_key_identifier, false, key_id.get());
 }
 
-Result<IssuedCertificate> sign(const Authority& authority, const Leaf& leaf, Time now) {
+// `key`: whose key it is for; null: a fresh one, which is handed out with the certificate.
+Result<IssuedCertificate> sign(const Authority& authority, const Leaf& leaf, const PublicKey* key, Time now) {
   const ErrorScope errors;
   if (now > authority.not_after)
     return invalid("the CA certificate expired at " + authority.not_after.to_string() +
@@ -461,9 +526,11 @@ Result<IssuedCertificate> sign(const Authority& authority, const Leaf& leaf, Tim
   if (not_after <= authority.not_before)
     return invalid("the CA certificate is valid only from " + authority.not_before.to_string() +
                    "; correct this machine's clock");
-  const KeyPair pair = generate_key();
+  std::optional<KeyPair> pair;
+  if (key == nullptr) pair = generate_key();
   const X509Ptr certificate =
-      start_certificate(random_serial(), seconds_of(authority.not_before), seconds_of(not_after), pair);
+      start_certificate(random_serial(), seconds_of(authority.not_before), seconds_of(not_after),
+                        pair ? public_key_of(*pair) : *key);
   X509* const x509 = certificate.get();
   X509_NAME* const subject = X509_get_subject_name(x509);
   if (!leaf.organization.empty()) add_name_entry(subject, NID_organizationName, leaf.organization);
@@ -479,7 +546,7 @@ Result<IssuedCertificate> sign(const Authority& authority, const Leaf& leaf, Tim
   IssuedCertificate issued;
   issued.leaf_pem = certificate_pem(x509);
   issued.ca_pem = authority.pem.ends_with('\n') ? authority.pem : authority.pem + "\n";
-  issued.key_pem = private_key_pem(pair);
+  if (pair) issued.key_pem = private_key_pem(*pair);
   issued.subject = "CN=" + leaf.common_name + (leaf.organization.empty() ? "" : ",O=" + leaf.organization);
   issued.serial = serial_of(x509);
   issued.sha256 = sha256_hex(der_of<i2d_X509>(x509));
@@ -556,21 +623,76 @@ Result<void> verify(X509_STORE* store, X509* certificate, Time now) {
 
 }  // namespace
 
+// ---- Files of another server -----------------------------------------------------------------------------
+
+AuthorityReport inspect_authority(const fs::path& certificate, std::string pem, const Secret* key_pem, Time now) {
+  const ErrorScope errors;
+  AuthorityReport report;
+  Authority authority;
+  const std::string stem = certificate.stem().string();
+  report.faults = AuthorityFiles(certificate.parent_path(), stem, kK3s).judge(std::move(pem), key_pem, now, &authority);
+  X509* const x509 = authority.certificate.get();
+  if (x509 == nullptr) return report;
+  if (const auto names = subject_values(x509, NID_commonName); names && !names->empty())
+    report.common_name = names->front();
+  if (const EVP_PKEY* key = X509_get0_pubkey(x509); key != nullptr) {
+    report.key = std::string(EVP_PKEY_get0_type_name(key)) + " ";
+    const std::string_view curve = curve_of(key);
+    report.key += curve.empty() ? std::to_string(EVP_PKEY_get_bits(key)) : std::string(curve);
+  }
+  report.certificates = 1 + authority.bundle.size();
+  report.sha256 = authority.sha256;
+  report.not_before = authority.not_before;
+  report.not_after = authority.not_after;
+  report.ca_hash = ca_hash_of(authority, now);
+  report.raw_ca_hash = sha256_hex(authority.pem);
+  return report;
+}
+
+std::vector<std::string> names_in_certificate(std::string_view pem) {
+  const ErrorScope errors;
+  std::vector<std::string> names;
+  const BioPtr bio(BIO_new_mem_buf(pem.empty() ? "" : pem.data(), static_cast<int>(pem.size())));
+  must(bio != nullptr, "reading PEM");
+  const X509Ptr x509(PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr));
+  if (x509 == nullptr) return names;
+  const NamesPtr found(
+      static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(x509.get(), NID_subject_alt_name, nullptr, nullptr)));
+  for (int i = 0; found != nullptr && i < sk_GENERAL_NAME_num(found.get()); ++i) {
+    const GENERAL_NAME* const name = sk_GENERAL_NAME_value(found.get(), i);
+    if (name->type == GEN_DNS) names.emplace_back(view_of(name->d.dNSName));
+    if (name->type != GEN_IPADD) continue;
+    const std::string_view bytes = view_of(name->d.iPAddress);
+    std::array<char, INET6_ADDRSTRLEN> text{};
+    const int family = bytes.size() == 4 ? AF_INET : AF_INET6;
+    if ((bytes.size() == 4 || bytes.size() == 16) &&
+        ::inet_ntop(family, bytes.data(), text.data(), text.size()) != nullptr)
+      names.emplace_back(text.data());
+  }
+  return names;
+}
+
+bool is_listener_name(const std::string& name) {
+  AlternativeNames names;
+  return names.add_address(name) || is_dns_name(name);
+}
+
 // ---- Issuer ----------------------------------------------------------------------------------------------
 
-std::string_view name_of(Purpose purpose) {
+std::string_view name_of(Purpose purpose, const Program& program) {
   switch (purpose) {
     case Purpose::serving_kubelet: return "serving-kubelet";
     case Purpose::client_kubelet: return "client-kubelet";
     case Purpose::client_kube_proxy: return "client-kube-proxy";
-    case Purpose::client_k3s_controller: return "client-k3s-controller";
+    case Purpose::client_program_controller: return program.controller_stem;
   }
   fatal("a Purpose without a name");
 }
 
 struct Issuer::State {
+  const Program* program = nullptr;
   Authority client, server;
-  std::string ca_hash;
+  std::string ca_hash, raw_ca_hash;
   StorePtr clients;
 };
 
@@ -579,29 +701,40 @@ Issuer::Issuer(Issuer&&) noexcept = default;
 Issuer& Issuer::operator=(Issuer&&) noexcept = default;
 Issuer::~Issuer() = default;
 
-Result<Issuer> Issuer::open(const fs::path& data_dir, Time now, bool log_exists) {
+Result<Issuer> Issuer::open(const fs::path& data_dir, Time now, bool log_exists, const Program& program) {
   const fs::path directory = data_dir / "tls";
   if (const auto made = ensure_private_directory(directory); !made) return made.error();
-  Result<Authority> client = AuthorityFiles(directory, "client-ca").open(now, log_exists);
+  Result<Authority> client = AuthorityFiles(directory, "client-ca", program).open(now, log_exists);
   if (!client) return client.error();
-  Result<Authority> server = AuthorityFiles(directory, "server-ca").open(now, log_exists);
+  Result<Authority> server = AuthorityFiles(directory, "server-ca", program).open(now, log_exists);
   if (!server) return server.error();
   auto state = std::make_unique<State>();
+  state->program = &program;
   state->client = std::move(*client);
   state->server = std::move(*server);
-  state->ca_hash = sha256_hex(state->server.pem);
+  state->ca_hash = ca_hash_of(state->server, now);
+  state->raw_ca_hash = sha256_hex(state->server.pem);
   state->clients = make_store(state->client);
   return Issuer(std::move(state));
 }
 
+const Program& Issuer::program() const { return *state_->program; }
+const Program* Issuer::made_by() const {
+  for (const Authority* authority : {&state_->client, &state_->server})
+    if (const auto names = subject_values(authority->certificate.get(), NID_commonName); names && !names->empty())
+      if (const Program* program = program_of_authority(names->front())) return program;
+  return nullptr;
+}
 const std::string& Issuer::server_ca_pem() const { return state_->server.pem; }
 const std::string& Issuer::client_ca_pem() const { return state_->client.pem; }
 const std::string& Issuer::ca_hash() const { return state_->ca_hash; }
+const std::string& Issuer::raw_ca_hash() const { return state_->raw_ca_hash; }
 const std::string& Issuer::server_ca_sha256() const { return state_->server.sha256; }
 const std::string& Issuer::client_ca_sha256() const { return state_->client.sha256; }
 
 Result<IssuedCertificate> Issuer::issue(Purpose purpose, const NodeName& node,
-                                        const std::vector<std::string>& addresses, Time now) const {
+                                        const std::vector<std::string>& addresses, Time now,
+                                        const PublicKey* key) const {
   const bool for_kubelet = purpose == Purpose::serving_kubelet || purpose == Purpose::client_kubelet;
   if (for_kubelet && node.str().empty()) return invalid("a kubelet's certificate needs a node name");
   Leaf leaf;
@@ -622,15 +755,15 @@ Result<IssuedCertificate> Issuer::issue(Purpose purpose, const NodeName& node,
       leaf.organization = "system:nodes";
       break;
     case Purpose::client_kube_proxy: leaf.common_name = "system:kube-proxy"; break;
-    case Purpose::client_k3s_controller: leaf.common_name = "system:k3s-controller"; break;
+    case Purpose::client_program_controller: leaf.common_name = state_->program->controller_user; break;
   }
-  return sign(leaf.serves ? state_->server : state_->client, leaf, now);
+  return sign(leaf.serves ? state_->server : state_->client, leaf, key, now);
 }
 
 Result<IssuedCertificate> Issuer::issue_listener(const std::vector<std::string>& names,
                                                  const std::string& cluster_domain, Time now) const {
   Leaf leaf;
-  leaf.common_name = leaf.organization = "k3s";
+  leaf.common_name = leaf.organization = state_->program->name;
   leaf.serves = true;
   add_loopback(&leaf.alternatives);
   for (const char* name : {"kubernetes", "kubernetes.default", "kubernetes.default.svc"})
@@ -649,7 +782,7 @@ Result<IssuedCertificate> Issuer::issue_listener(const std::vector<std::string>&
                      "IP address");
     leaf.alternatives.add_dns(to_lower(name));
   }
-  return sign(state_->server, leaf, now);
+  return sign(state_->server, leaf, nullptr, now);
 }
 
 Result<ClientIdentity> Issuer::authenticate(std::string_view der, Time now) const {

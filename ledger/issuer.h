@@ -3,11 +3,22 @@
 //
 // Files below the data directory, k3s' names and modes (directories 0700, certificates 0644, keys 0600):
 //   tls/client-ca.crt, tls/client-ca.key, tls/server-ca.crt, tls/server-ca.key
-// Created at the first start: ECDSA P-256, self-signed, serial 0, CN `k3s-client-ca@<unix time>` /
-// `k3s-server-ca@<unix time>`, 10 years. Afterwards read byte for byte: the CA hash in every token is the hash
-// of server-ca.crt's bytes and must never change. CAs of the operator's own may lie there instead: PEM, an EC or
-// RSA key without a passphrase, in the .crt the signer first and then, if wanted, more CA certificates. Keys that
+// Created at the first start: ECDSA P-256, self-signed, serial 0, CN `<program>-client-ca@<unix time>` /
+// `<program>-server-ca@<unix time>`, 10 years. Afterwards read byte for byte: the CA hash in every token follows from
+// server-ca.crt and must never change. CAs of the operator's own, or of an adopted server, may lie there instead:
+// PEM, an EC key (P-224 to P-521) or RSA key (2048 bits or more) without a passphrase, in the .crt the signer first
+// and then, if wanted, more CA certificates in any order, with whatever text or line ends between them. Keys that
 // others may read are set back to 0600.
+//
+// The CA hash, the <hash> of K10<hash>::<user>:<password>, by which an agent judges what /cacerts gave it:
+//   one certificate in the file     SHA-256 of the file's bytes, for every agent
+//   more, agents before v1.26.2     SHA-256 of the file's bytes                                    raw_ca_hash()
+//   more, agents since v1.26.2      SHA-256 of the DER of the root that the first certificate chains to through the
+//                                   others; where it chains to none (the root is not in the file, or not valid
+//                                   now), SHA-256 of the file's bytes                                  ca_hash()
+// So with more than one certificate no single hash suits both; K10::<user>:<password> suits them, without pinning.
+// (Source: k3s pkg/clientaccess/token.go, hashCA. What follows the first certificate is a root when it has no
+// authority key id, or its own subject key id; Go's rules of validity and usage apply.)
 //
 // Threads: constant after open(); every member may be called from any thread.
 #pragma once
@@ -18,17 +29,19 @@
 #include <string_view>
 #include <vector>
 
+#include "ledger/certificate_request.h"
+#include "ledger/program.h"
 #include "ledger/types.h"
 
 namespace ledger {
 
-enum class Purpose { serving_kubelet, client_kubelet, client_kube_proxy, client_k3s_controller };
+enum class Purpose { serving_kubelet, client_kubelet, client_kube_proxy, client_program_controller };
 // "serving-kubelet": the `purpose` of certificate_issued and the stem of the endpoint's name.
-std::string_view name_of(Purpose purpose);
+std::string_view name_of(Purpose purpose, const Program& program = kK3s);
 
 struct IssuedCertificate {
   // What the agent receives: leaf PEM, CA PEM (the whole file), then the private key PEM (`EC PRIVATE KEY`, no
-  // EC PARAMETERS). Each ends with a line end.
+  // EC PARAMETERS; none where the key is the agent's own). Each ends with a line end.
   std::string leaf_pem, ca_pem;
   Secret key_pem;
   // What the log keeps.
@@ -51,30 +64,39 @@ class Issuer {
   // `log_exists`: a log is there already, so missing CA files are an error, not a first start.
   // Errors name the file and what to do: unreadable, not PEM, only one of the two there, a private key in the .crt,
   // key encrypted or not the certificate's, not a CA, expired.
-  static Result<Issuer> open(const std::filesystem::path& data_dir, Time now, bool log_exists);
+  static Result<Issuer> open(const std::filesystem::path& data_dir, Time now, bool log_exists,
+                             const Program& program = kK3s);
 
   Issuer(Issuer&&) noexcept;
   Issuer& operator=(Issuer&&) noexcept;
   ~Issuer();
 
-  // The bytes of the files, for /cacerts, /v1-k3s/server-ca.crt and /v1-k3s/client-ca.crt.
+  // Whose agents the certificates are for.
+  const Program& program() const;
+  // Which program's server made the CAs, by their names; null: they do not say.
+  const Program* made_by() const;
+
+  // The bytes of the files, for /cacerts, <prefix>server-ca.crt and <prefix>client-ca.crt.
   const std::string& server_ca_pem() const;
   const std::string& client_ca_pem() const;
-  // SHA-256 of server_ca_pem(): the <hash> of K10<hash>::...
+  // The <hash> of K10<hash>::... as the newest k3s makes it of server_ca_pem(), judged at open()'s `now`.
   const std::string& ca_hash() const;
+  // The same for agents before v1.26.2: SHA-256 of server_ca_pem().
+  const std::string& raw_ca_hash() const;
   // SHA-256 of the DER certificates, for server_started.
   const std::string& server_ca_sha256() const;
   const std::string& client_ca_sha256() const;
 
-  // A fresh P-256 key and a certificate for it. `node` and `addresses` matter to the kubelet purposes only;
+  // A certificate for `key` (certificate_request.h); without one, for a fresh P-256 key that goes with it, never used
+  // for another certificate. `node` and `addresses` matter to the kubelet purposes only;
   // addresses (text IPs) go into the serving certificate's SANs with 127.0.0.1, ::1, localhost and the name.
   // not_before is the CA's (k3s until v1.35.2: tolerant of agents whose clock is behind), not_after is
   // now + 365 days, never later than the CA's own. About 0.1 ms. Errc::invalid: a kubelet purpose without a node
   // name, an address that is none, more than 64 addresses, a clock outside the CA's validity.
   Result<IssuedCertificate> issue(Purpose purpose, const NodeName& node, const std::vector<std::string>& addresses,
-                                  Time now) const;
+                                  Time now, const PublicKey* key = nullptr) const;
 
-  // The listener's own certificate: CN and O `k3s`, serverAuth, signed by the server CA. `names` are DNS names
+  // The listener's own certificate: CN and O the program's name, serverAuth, signed by the server CA. `names` are DNS names
   // or IP addresses; 127.0.0.1, ::1, localhost and kubernetes[.default[.svc[.<domain>]]] are always added.
   Result<IssuedCertificate> issue_listener(const std::vector<std::string>& names, const std::string& cluster_domain,
                                            Time now) const;
@@ -89,5 +111,26 @@ class Issuer {
   explicit Issuer(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
+
+// What a pair of CA files is, judged by the rules of Issuer::open() but without stopping at the first fault.
+struct AuthorityReport {
+  std::vector<std::string> faults;  // each names the file and what to do; none: Issuer::open() takes the pair
+  // Empty and zero when there is not even a first certificate.
+  std::string common_name, sha256;  // of the signer
+  std::string key;                  // "EC P-256", "RSA 2048"
+  std::size_t certificates = 0;     // in the file
+  Time not_before, not_after;
+  std::string ca_hash, raw_ca_hash;  // what Issuer's would be
+};
+// `certificate` is for messages; the key's file is called the same with .key. Without a key only the certificates
+// are judged. Touches no file.
+AuthorityReport inspect_authority(const std::filesystem::path& certificate, std::string pem, const Secret* key_pem,
+                                  Time now);
+
+// The DNS names and IP addresses that the first certificate is for; none when it cannot be read.
+std::vector<std::string> names_in_certificate(std::string_view pem);
+
+// Whether issue_listener() takes it.
+bool is_listener_name(const std::string& name);
 
 }  // namespace ledger

@@ -207,12 +207,13 @@ void Ledger::State::propose(Item& item) {
     record.time = {};  // the writer's to fill
     if (settles_all(kind)) add_counts(storm.settle_all());
     if (settles_node(kind)) add_counts(storm.settle(record.node));
-    if (!StormCounter::countable(kind)) {
+    if (!StormCounter::countable(kind) || is_imported(record)) {
       committed.seqs.push_back(add(std::move(record)));
     } else if (const Seq counted_under = storm.offer(record, now); counted_under != 0) {
       ++counted;
       committed.seqs.push_back(counted_under);
     } else {
+      if (is_refusal(kind)) add_counts(storm.refusals_so_far(record.node));
       committed.seqs.push_back(add(std::move(record)));
       storm.written(committed.seqs.back());
     }
@@ -347,6 +348,7 @@ Result<std::unique_ptr<Ledger>> Ledger::open(Options options) {
                                          "`ledger verify`, then restore a backup"};
       return false;
     }
+    if (is_imported(*record)) return true;
     state->tokens.apply(*record);
     if (record->kind() == Kind::server_started) state->clean = false;
     if (record->kind() == Kind::server_stopped) state->clean = true;

@@ -87,7 +87,9 @@ std::string_view state_name(const NodeState& state) {
   return state.released ? "released" : "unknown";
 }
 
-bool apply(const Record& record, NodeState& state) { return std::visit(Fold{record, state}, record.event); }
+bool apply(const Record& record, NodeState& state) {
+  return !is_imported(record) && std::visit(Fold{record, state}, record.event);
+}
 
 const NodeState* NodeTable::find(std::string_view node) const {
   const auto found = nodes_.find(node);

@@ -71,6 +71,7 @@ Result<Committed> append_action(Ledger& ledger, const NodeName& node, Seq versio
   record.note = printable(action.reason, kMaxReason);
   record.request_id = action.request_id;
   record.source = action.source;
+  record.via = action.via;
   Proposal proposal;
   proposal.records.push_back(std::move(record));
   proposal.expect = Proposal::Expect{node.str(), version};

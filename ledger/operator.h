@@ -16,6 +16,7 @@ struct OperatorAction {
   std::string reason;  // why, for the history; must not be empty
   bool force = false;  // do it although the holder of the name seems to be alive
   std::string request_id, source;  // of the API request, if any
+  std::string via{};               // as Record::via
 };
 
 // Binds the name to one password that was rejected for it. `fingerprint` is the whole fingerprint or a prefix

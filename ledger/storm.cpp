@@ -65,7 +65,11 @@ Seq StormCounter::offer(Record& record, Instant now) {
     return 0;
   }
   Window& window = *found->second;
-  if (window.pending++ == 0) window.first = now.stamp;
+  if (window.pending++ == 0) {
+    window.first = now.stamp;
+    if (is_refusal(window.record.kind()) && !window.record.node.empty())
+      counting_.emplace(window.record.node, &window);
+  }
   window.last = now.stamp;
   return window.stands_for;
 }
@@ -92,6 +96,15 @@ std::vector<Record> StormCounter::due(Instant now) {
   return counts;
 }
 
+std::vector<Record> StormCounter::refusals_so_far(std::string_view node) {
+  std::vector<Record> counts;
+  if (node.empty()) return counts;
+  for (auto it = counting_.lower_bound({node, nullptr}); it != counting_.end() && it->first == node;)
+    counts.push_back(take_count(*(it++)->second));
+  std::sort(counts.begin(), counts.end(), [](const Record& a, const Record& b) { return a.time < b.time; });
+  return counts;
+}
+
 std::vector<Record> StormCounter::settle(std::string_view node) {
   std::vector<Record> counts;
   const auto [begin, end] = by_node_.equal_range(node);
@@ -109,6 +122,7 @@ std::vector<Record> StormCounter::settle_all() {
   for (Window& window : windows_)
     if (window.pending > 0) counts.push_back(take_count(window));
   offered_ = windows_.end();
+  counting_.clear();
   by_key_.clear();
   by_node_.clear();
   by_due_.clear();
@@ -141,6 +155,7 @@ void StormCounter::close_window(Windows::iterator window) {
     by_node_.erase(it);
     break;
   }
+  counting_.erase({window->record.node, &*window});
   by_key_.erase(window->key);
   if (offered_ == window) offered_ = windows_.end();
   windows_.erase(window);
@@ -163,6 +178,7 @@ Record StormCounter::take_count(Window& window) {
   count.first_time = window.first;
   count.time = window.last;
   window.pending = 0;
+  counting_.erase({window.record.node, &window});
   return count;
 }
 

@@ -55,6 +55,9 @@ class StormCounter {
 
   // Counts whose interval has ended, as records without seq; idle windows are closed.
   std::vector<Record> due(Instant now);
+  // Counts of this node's refusals so far; their windows stay open. To be written before a new refusal of the node,
+  // or the old ones would seem to go on after it.
+  std::vector<Record> refusals_so_far(std::string_view node);
   // Counts of this node's windows, which are closed.
   std::vector<Record> settle(std::string_view node);
   // Every count; all windows are closed.
@@ -78,7 +81,7 @@ class StormCounter {
   Windows::iterator open_window(std::string key, const Record& record, Instant now);
   void close_window(Windows::iterator window);
   bool within_budget(Instant now);
-  static Record take_count(Window& window);
+  Record take_count(Window& window);
 
   Limits limits_;
   double budget_;
@@ -87,6 +90,7 @@ class StormCounter {
   std::unordered_map<std::string_view, Windows::iterator> by_key_;  // views into Window::key
   std::unordered_multimap<std::string_view, Windows::iterator> by_node_;
   std::set<std::pair<std::chrono::steady_clock::time_point, Window*>> by_due_;
+  std::set<std::pair<std::string_view, Window*>> counting_;  // by node: windows of refusals with a pending count
   Windows::iterator offered_ = windows_.end();  // waiting for written()
 };
 

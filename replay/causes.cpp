@@ -79,6 +79,7 @@ constexpr Rule kOrder[] = {
     {"NAMEDRIFT of the holder", rules::name_left_behind, "the holder is known, under another name"},
     {"NAMEDRIFT", rules::renamed_machine, "the password is known, under another name"},
     {"POOLREUSE", rules::name_handed_out_again, "another machine, nothing alive"},
+    {"ORPHANBIND", rules::first_join_unfinished, "one machine, which never became a node"},
     {"REBUILT", rules::rebuilt, "one machine, nothing alive; rests on absence"},
     {"UNKNOWN own", rules::own_password_undecided, "what is left of the mismatches, by what can still be said"},
     {"UNKNOWN restored", rules::after_restore_undecided, "likewise"},

@@ -208,7 +208,8 @@ std::vector<Remedy> remedies_for(const Finding& finding, const Facts& facts) {
   Advice advice(facts);
   switch (finding.cause) {
     case Cause::kNone: break;
-    case Cause::kRebuilt: for_rebuilt(advice); break;
+    case Cause::kRebuilt:
+    case Cause::kOrphanBind: for_rebuilt(advice); break;
     case Cause::kEphemeral: for_ephemeral(advice); break;
     case Cause::kDupName:
       advice.rename_newcomer(true);
@@ -268,7 +269,6 @@ std::vector<Remedy> remedies_for(const Finding& finding, const Facts& facts) {
       advice.push("", "look for what delays or drops replies: timeouts of a proxy or balancer, a loaded server", "",
                   "none");
       break;
-    case Cause::kOrphanBind:
     case Cause::kClock:
     case Cause::kEndpoint:
     case Cause::kUnknown: for_unknown(advice); break;

@@ -196,7 +196,10 @@ std::vector<Printed> rows_of(const Explanation& explanation, const Facts& facts)
     const Record& record = *step.record;
     const bool shakes = as<EpochStarted>(record) != nullptr || as<ClockStepped>(record) != nullptr;
     const bool nameless = record.node.empty() && is_refusal(record.kind());
-    if (as<TokenAccepted>(record) != nullptr) continue;
+    // What belongs to every start says nothing, and would stand between refusals that are one run.
+    const auto* handshake = as<TlsFailed>(record);
+    const bool expected = handshake != nullptr && handshake->trust_probe.value_or(false);
+    if (as<TokenAccepted>(record) != nullptr || (expected && cited.count(record.seq) == 0)) continue;
     if (!step.own && cited.count(record.seq) == 0 && !((shakes || nameless) && record.seq >= first_own)) continue;
     Row row = row_of(step, facts);
     if (!rows.empty() && repeats(rows.back().row, row)) {

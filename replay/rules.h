@@ -42,6 +42,7 @@ Found password_of_one_start(const Facts& facts);
 Found name_left_behind(const Facts& facts);
 Found renamed_machine(const Facts& facts);
 Found name_handed_out_again(const Facts& facts);
+Found first_join_unfinished(const Facts& facts);
 Found rebuilt(const Facts& facts);
 Found own_password_undecided(const Facts& facts);
 Found after_restore_undecided(const Facts& facts);

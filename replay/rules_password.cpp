@@ -179,6 +179,42 @@ Found name_handed_out_again(const Facts& facts) {
   return finding;
 }
 
+// The name was bound by a join that got its certificates and no further: no tunnel, no Node, one start. Absence counts
+// only in a log that would have shown them: a server of ours says which log it writes, and it records every tunnel.
+Found first_join_unfinished(const Facts& facts) {
+  if (!is_mismatch(facts) || !new_to_the_ledger(facts) || shows_continuity(facts)) return std::nullopt;
+  const Refusals& r = facts.refusals;
+  if (r.passwords.size() != 1 || r.holder_since == 0 || r.alive.last_sign == nullptr || r.alive.seen()) return std::nullopt;
+  if (!r.alive.silence_s || *r.alive.silence_s < kUnfinishedJoin_s) return std::nullopt;
+  const Seq refused = r.first().seq();
+  const auto is_ours = [&](const Record* record) {
+    const auto* started = as<ServerStarted>(*record);
+    return started != nullptr && !started->ledger.empty() && record->seq < r.holder_since;
+  };
+  if (std::none_of(facts.server_wide.begin(), facts.server_wide.end(), is_ours)) return std::nullopt;
+  const Record* certificate = facts.last_between<CertificateIssued>(r.holder_since, refused);
+  const Record* bound = facts.last_between<PasswordStored, BindingChanged, BindingImported>(0, refused);
+  if (certificate == nullptr || bound == nullptr || bound->seq != r.holder_since) return std::nullopt;
+  if (facts.last_between<TunnelOpened, NodeObjectCreated>(0, refused) != nullptr) return std::nullopt;
+  const auto lasted = seconds_from(bound->time, r.alive.last_sign->time);
+  if (as<PasswordStored>(*bound) == nullptr || !lasted || *lasted > kUnfinishedJoin_s) return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kOrphanBind;
+  finding.confidence = Confidence::kMedium;
+  finding.summary = fmt::format(
+      "{} is bound by a first join that was never finished: certificates were issued, and then no tunnel and no Node "
+      "ever; whoever has the machine now made a new password",
+      who(facts));
+  cite(finding, *bound, "the name was bound" + from_where(*bound));
+  cite(finding, *certificate, "the last certificate of that join; no tunnel after it");
+  cite_new_password(finding, facts);
+  cite_refusals(finding, facts);
+  finding.alternatives = {maybe(Cause::kRebuilt, "that join to have been a node for a while, seen by other means"),
+                          maybe(Cause::kPoolReuse)};
+  finding.takeover_possible = true;
+  return finding;
+}
+
 // REBUILT rests on absence, so it asks for all of: one new password, nothing released, a holder that is known
 // and silent, a place that is the holder's. Where the place differs it needs a holder that was seen to go.
 Found rebuilt(const Facts& facts) {
@@ -193,7 +229,9 @@ Found rebuilt(const Facts& facts) {
   const bool seen_to_go = r.alive.gone != nullptr;
   const bool took_long = r.alive.silence_s && *r.alive.silence_s >= kRebuildTakes_s;
   const bool silent_long = r.alive.silence_s && *r.alive.silence_s >= kLongSilence_s;
-  if (here && !took_long && !seen_to_go && r.where != Where::same && !certified) return std::nullopt;
+  // Without addresses of its own (agents before v1.19 claim none) a machine is known by its source alone; then at
+  // least the silence must be known, and the answer stays `low`.
+  if (here && !seen_to_go && r.where != Where::same && !certified && !r.alive.silence_s) return std::nullopt;
   if (here && !certified && silent_long && is_address_name(facts.history.node))
     return std::nullopt;  // name = address
   // Another address: a pool, a new lease or a stranger. A numbered name is as likely handed on as kept.
@@ -205,6 +243,9 @@ Found rebuilt(const Facts& facts) {
   const bool quick = !took_long;
   finding.confidence = here && !quick && r.count >= 2 ? Confidence::kMedium : Confidence::kLow;
   if (facts.hole_since(r.alive.last_sign->seq) != nullptr) finding.confidence = Confidence::kLow;
+  // Behind one address a pool's next machine looks the same.
+  const bool may_be_handed_on = silent_long && is_pool_name(facts.history.node);
+  if (may_be_handed_on && r.where != Where::same && !certified) finding.confidence = Confidence::kLow;
   finding.summary = fmt::format("the machine {} was rebuilt{} and lost its password file: a new password from {}",
                                 who(facts), quick ? " or restarted from a fixed image" : "", where_text(r.where));
   cite_new_password(finding, facts);

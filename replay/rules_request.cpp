@@ -88,7 +88,7 @@ Contradictions contradictions(const Facts& facts, const Fingerprint& password) {
       continue;
     }
     if (!accepted && (rejected == nullptr || rejected->fingerprint != password)) continue;
-    if (record.server.empty()) continue;
+    if (record.server.empty() || is_imported(record)) continue;
     (accepted ? yes : no).insert(record.server);
     if (previous != nullptr && previous_accepted != accepted && previous->server != record.server) {
       ++found.pairs;

@@ -93,6 +93,29 @@ Found password_of_two_places(const Facts& facts) {
   return finding;
 }
 
+namespace {
+
+// Complete registrations with one password from one place that follow each other too fast for restarts, since the
+// node was last seen to go on (a tunnel, or a longer pause).
+std::vector<const Record*> hasty_rounds(const Facts& facts) {
+  std::vector<const Record*> rounds;
+  const Attempt* previous = nullptr;
+  for (const Attempt& attempt : facts.attempts) {
+    const auto pause = previous != nullptr ? seconds_from(previous->to(), attempt.from()) : std::nullopt;
+    const bool goes_on = attempt.accepted && previous != nullptr && pause && *pause <= kAgentTimeout_s &&
+                         attempt.presented == previous->presented && attempt.record->count == 1 &&
+                         host_of(attempt.record->source) == host_of(previous->record->source);
+    if (!goes_on) rounds.clear();
+    // The two requests of one start are seconds apart at most.
+    if (attempt.accepted && (rounds.empty() || *pause > kOneStart_s)) rounds.push_back(attempt.record);
+    previous = &attempt;
+  }
+  if (!rounds.empty() && facts.last_between<TunnelOpened>(rounds.front()->seq, UINT64_MAX) != nullptr) rounds.clear();
+  return rounds;
+}
+
+}  // namespace
+
 // The server signs again and again what the agent never gets.
 Found reply_lost(const Facts& facts) {
   if (facts.family != Family::none) return std::nullopt;
@@ -103,17 +126,19 @@ Found reply_lost(const Facts& facts) {
     if ((issued != nullptr && issued->purpose == "client-kubelet") || as<TunnelOpened>(*step->record) != nullptr)
       repeated.clear();
   }
-  if (repeated.size() < 3) return std::nullopt;
+  const bool first_only = repeated.size() >= 3;
+  if (!first_only) repeated = hasty_rounds(facts);
+  if (repeated.size() < (first_only ? 3 : kLostRounds)) return std::nullopt;
   Finding finding;
   finding.cause = Cause::kLostReply;
   finding.confidence = Confidence::kMedium;
-  finding.summary = fmt::format(
-      "{} is admitted, but does not seem to get the replies: it asked {} times for its first "
-      "certificate and never for the second",
-      who(facts), repeated.size());
-  cite(finding, *repeated.front(), "serving certificate issued");
-  cite(finding, *repeated.back(), "issued once more, with nothing after it");
-  finding.alternatives = {maybe(Cause::kOverload), maybe(Cause::kEndpoint)};
+  finding.summary = fmt::format("{} is admitted, but does not seem to get the replies: it asked {} times {}", who(facts),
+                                repeated.size(),
+                                first_only ? "for its first certificate and never for the second"
+                                           : "within a retry period of each other, and never went on");
+  cite(finding, *repeated.front(), "admitted");
+  cite(finding, *repeated.back(), "admitted once more, with nothing after it");
+  finding.alternatives = {maybe(Cause::kOverload, "many nodes doing the same at that time"), maybe(Cause::kEndpoint)};
   return finding;
 }
 

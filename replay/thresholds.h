@@ -2,6 +2,8 @@
 // for ever, show their password twice per start and then only hold their tunnel open.
 #pragma once
 
+#include <cstddef>
+
 namespace ledger::replay {
 
 // The holder lived during the refusals when it was heard from this close to one: 12 or more retry periods, and
@@ -37,6 +39,17 @@ inline constexpr double kServerWarmup_s = 300;
 
 // A machine does not move to another network and back within this; two copies of it seem to.
 inline constexpr double kRoundTrip_s = 600;
+
+// Agents give up on a reply after 10 s (20 s before v1.20.4) and start anew 5 to 10 s later; a machine or a service that
+// restarts takes longer than all of that, or opens its tunnel in between.
+inline constexpr double kAgentTimeout_s = 30;
+// The two certificate requests of one start follow each other within this.
+inline constexpr double kOneStart_s = 3;
+// So many admissions in a row without going on are no coincidence.
+inline constexpr std::size_t kLostRounds = 4;
+
+// A first join that has no Node after this long is not going to (k3s sweeps bindings without a Node after 10 min).
+inline constexpr double kUnfinishedJoin_s = 600;
 
 // Two kinds of failure this close together belong to one machine's retries.
 inline constexpr double kSameRetries_s = 60;

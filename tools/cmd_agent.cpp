@@ -18,12 +18,17 @@ constexpr const char* kFooter =
     "  ledger agent --server https://10.0.0.1:6443 --token-file node-token --node-name web-1\n"
     "                                   joins as a k3s v1.25 agent would (generation G5), then exits\n"
     "  ... --generation G1              the requests of a k3s v1.17 agent\n"
+    "  ... --generation G7              sends CSRs and keeps its keys; a second start presents its certificate\n"
+    "  ... --generation G6 --rke2       an RKE2 agent: https://10.0.0.1:9345\n"
     "  ... --tunnel                     holds the tunnel until interrupted; --tunnel 30 for 30 seconds\n"
     "  ... --retry                      tries again every 5 s, as agents do, until it is in\n"
     "  ... --with-node-id               joins as web-1-<8 hex digits>: a name nobody else has\n"
-    "  rm ledger-agent/web-1/password   what rebuilding the machine does: the next join gets 403\n\n"
-    "Generations: G1 k3s v1.17, G2 v1.19, G3 v1.20.0-2, G4 v1.20.4-v1.23.5, G5 v1.23.6-v1.26.1.\n"
-    "The agent's own log lines go to standard error. Exit status: 0 joined, 1 refused or failed, 2 wrong usage.\n";
+    "  rm -r ledger-agent/web-1         what rebuilding the machine does: the next join gets 403\n\n"
+    "Generations: G1 k3s v1.17, G2 v1.19, G3 v1.20.0-2, G4 v1.20.4-v1.23.5, G5 v1.23.6-v1.26.1, G6 v1.26.2-v1.32.0,\n"
+    "G7 v1.32.1 and later. With --tunnel the server can ask for the kubelet (ledger node probe): what listens on\n"
+    "--kubelet-port plays it. Certificates and keys lie in <state-dir>/agent, as in /var/lib/rancher/k3s/agent.\n"
+    "The agent's own log lines go to standard error.\n\n"
+    "Exit status: 0 joined, 1 refused or failed, 2 wrong usage.\n";
 
 struct Arguments {
   api::AgentOptions agent;
@@ -114,6 +119,7 @@ int run(Arguments& arguments) {
   if (state.empty()) state = std::filesystem::path("ledger-agent") / options.node_name;
   options.password_file = arguments.password_file;
   if (options.password_file.empty()) options.password_file = state / "password";
+  options.agent_directory = state / "agent";
   options.attempts = arguments.retry ? 0 : 1;
   options.tunnel_for = std::chrono::milliseconds(static_cast<std::int64_t>(arguments.tunnel_seconds * 1000));
   options.log = [](const api::AgentLine& line) { std::fprintf(stderr, "%s\n", line.to_string().c_str()); };
@@ -131,7 +137,7 @@ int run(Arguments& arguments) {
 }  // namespace
 
 void add_agent(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("agent", "Play a k3s agent: join a server as one, without containers");
+  CLI::App* command = app.add_subcommand("agent", "Play a k3s or RKE2 agent: join a server as one, without containers");
   command->footer(kFooter);
   auto arguments = std::make_shared<Arguments>();
   api::AgentOptions& agent = arguments->agent;
@@ -140,8 +146,9 @@ void add_agent(CLI::App& app, int& exit_code) {
   auto* token_file = command->add_option("--token-file", arguments->token_file, "File that holds it");
   token->envname("LEDGER_TOKEN")->excludes(token_file);
   command->add_option("--node-name", agent.node_name, "Name to join under (lower-cased)")->required();
-  command->add_option("--generation", arguments->generation, "Which agent to play: G1 to G5")
+  command->add_option("--generation", arguments->generation, "Which agent to play: G1 to G7")
       ->capture_default_str();
+  command->add_flag("--rke2", agent.rke2, "Play an RKE2 agent of that generation");
   command->add_flag("--with-node-id", agent.with_node_id, "Append a random id, kept beside the password file");
   command
       ->add_option("--node-ip", agent.node_ips,
@@ -155,6 +162,10 @@ void add_agent(CLI::App& app, int& exit_code) {
                    "Open the tunnel and hold it so many seconds; without a number until interrupted")
       ->expected(0, 1)
       ->default_str("0");
+  command
+      ->add_option("--kubelet-port", agent.kubelet_port,
+                   "Where the kubelet listens that the server reaches through the tunnel")
+      ->capture_default_str();
   command->add_flag("--retry", arguments->retry, "Try again as agents do, until it is in");
   command->add_option("--format", arguments->format, "Form of the result on standard output")
       ->check(CLI::IsMember({"text", "json"}))

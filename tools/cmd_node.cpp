@@ -20,7 +20,8 @@ namespace json = boost::json;
 constexpr const char* kFooter =
     "Examples:\n"
     "  ledger node list                                  every node and its state\n"
-    "  ledger node show web-1                            one of them\n"
+    "  ledger node show web-1                            one of them, and whether its machine is alive now\n"
+    "  ledger node probe web-1                           does a kubelet answer on its machine? (through its tunnel)\n"
     "  ledger node accept web-1 --fingerprint 77e0c1 --reason \"VM rebuilt\"\n"
     "                                                    the next password web-1 may use is exactly this one\n"
     "  ledger node release web-1 --reason \"decommissioned\"\n"
@@ -28,7 +29,14 @@ constexpr const char* kFooter =
     "  ledger node hold web-1 --reason \"under investigation\"\n"
     "                                                    nobody binds web-1 until an operator says so\n\n"
     "They talk to the running server of --data-dir over HTTPS with <data-dir>/cred/operator-token, or open the\n"
-    "log themselves when no server runs.\n";
+    "log themselves when no server runs (but whether a machine is alive only a running server knows).\n\n"
+    "Exit status: 0 done, 1 refused or failed, or `probe` found no kubelet that answers; 2 wrong usage.\n";
+
+constexpr const char* kProbeFooter =
+    "The running server connects to 127.0.0.1:10250 on the agent's machine, through the tunnel that the agent keeps\n"
+    "open; never to another port, and within 10 s. It presents no credential: any HTTP answer, 401 too, means that a\n"
+    "kubelet is there, and its certificate says whether it is the one this server registered.\n\n"
+    "Exit status: 0 it answers; 1 it does not, or no tunnel is open, or no server runs; 2 wrong usage.\n";
 
 struct Arguments {
   std::string data_dir = kDefaultDataDir;
@@ -71,6 +79,29 @@ void print_moment(const char* label, const json::object& node, const char* key) 
              text_at(node, {key, "source"}), short_fingerprint(node, {key, "fingerprint"}), text_at(node, {key, "seq"}));
 }
 
+void print_tunnel(const char* label, const json::object& tunnel) {
+  fmt::print("  {:<16} open since {} from {} (session {})\n", label, text_at(tunnel, {"since"}),
+             text_at(tunnel, {"source"}), text_at(tunnel, {"session"}));
+}
+
+void print_alive(const json::object& node) {
+  const json::object& alive = node.at("alive").get_object();
+  const json::value* tunnels = alive.if_contains("tunnels");
+  if (tunnels == nullptr || !tunnels->is_array()) {
+    fmt::print("  {:<16} not known: {}\n", "alive", text_at(alive, {"why"}));
+    return;
+  }
+  const std::size_t count = tunnels->get_array().size();
+  if (count == 0) {
+    fmt::print("  {:<16} no tunnel is open now: its agent does not run, or cannot reach this server;\n", "alive");
+    fmt::print("  {:<16} its password was last verified {}\n", "", text_at(alive, {"verified", "time"}));
+    return;
+  }
+  fmt::print("  {:<16} yes: {} open now\n", "alive", count == 1 ? "a tunnel is" : std::to_string(count) + " tunnels are");
+  for (const json::value& tunnel : tunnels->get_array())
+    if (tunnel.is_object()) print_tunnel("tunnel", tunnel.get_object());
+}
+
 void print_node(const json::object& node) {
   const std::string name = text_at(node, {"node"});
   fmt::print("node {}: {}\n", name, text_at(node, {"state"}));
@@ -80,7 +111,23 @@ void print_node(const json::object& node) {
   print_moment("last registered", node, "registered");
   print_moment("last refused", node, "rejected");
   fmt::print("  {:<16} {}\n", "refused since", text_at(node, {"rejections"}));
+  print_alive(node);
   fmt::print("  why: ledger replay --node {}\n", name);
+}
+
+// What only the running server knows: {"now":true|false,"tunnels":[...]}, or {"now":null,"why":"..."}.
+json::object ask_alive(const Arguments& arguments, const std::string& node) {
+  const auto unknown = [](const std::string& why) { return json::object{{"now", nullptr}, {"why", why}}; };
+  Result<api::OperatorClient> client =
+      api::OperatorClient::open({.url = {}, .data_dir = arguments.data_dir, .token_file = {}, .ca_file = {}});
+  if (!client) return unknown("only a running server knows: " + client.error().message);
+  const Result<std::string> answer = client->get("/ledger/v1/nodes/" + node);
+  if (!answer) return unknown("only a running server knows: " + answer.error().message);
+  json::error_code error;
+  const json::value value = json::parse(*answer, error);
+  const json::value* alive = !error && value.is_object() ? value.get_object().if_contains("alive") : nullptr;
+  if (alive == nullptr || !alive->is_object()) return unknown("the running server does not say");
+  return alive->get_object();
 }
 
 Result<std::unique_ptr<EventLog>> follow(const Arguments& arguments) {
@@ -102,8 +149,9 @@ int list(const Arguments& arguments) {
 int show(const Arguments& arguments) {
   const auto log = follow(arguments);
   if (!log) return fail(log.error());
-  const Result<json::object> node = replay::describe_node(**log, to_lower(arguments.node));
+  Result<json::object> node = replay::describe_node(**log, to_lower(arguments.node));
   if (!node) return fail(node.error());
+  (*node)["alive"] = ask_alive(arguments, to_lower(arguments.node));
   if (arguments.format == "json")
     fmt::print("{}\n", json::serialize(*node));
   else
@@ -111,16 +159,59 @@ int show(const Arguments& arguments) {
   return 0;
 }
 
-// "alice@srv-1", through sudo the one who called it.
-std::string default_actor() {
-  const char* user = std::getenv("SUDO_USER");
-  if (user == nullptr || *user == '\0') {
-    const passwd* entry = getpwuid(getuid());
-    user = entry != nullptr ? entry->pw_name : "unknown";
+// What each outcome means, in a line or two.
+std::string probe_meaning(const std::string& outcome, const std::string& detail) {
+  if (outcome == "no_tunnel")
+    return "no tunnel is open: its agent does not run, or cannot reach this server;\n"
+           "  whether a kubelet runs there cannot be told from here";
+  if (outcome == "refused")
+    return "its agent is alive, but no kubelet listens on port 10250 there\n  the agent says: " + detail;
+  if (outcome == "no_kubelet") return "its agent is alive; what listens on port 10250 is no kubelet\n  " + detail;
+  if (outcome == "tunnel_ended")
+    return "the tunnel ended while it was asked: " + detail +
+           "\n  an agent that does not allow port 10250 ends it (a kubelet on another port?)";
+  return "the tunnel is open, but nothing came back: " + detail +
+         "\n  the agent hangs, or its machine vanished a moment ago; ask again in a minute";
+}
+
+void print_probe(const json::object& answer) {
+  const std::string node = text_at(answer, {"node"}), outcome = text_at(answer, {"outcome"});
+  if (outcome == "answers") {
+    const bool trusted = text_at(answer, {"certificate", "trusted"}) == "true";
+    fmt::print("{}: {} answers (HTTP {} to GET /healthz, {} ms)\n", node,
+               trusted ? "a kubelet" : "something that may be a kubelet", text_at(answer, {"status"}),
+               text_at(answer, {"took_ms"}));
+  } else {
+    fmt::print("{}: {}\n", node, probe_meaning(outcome, text_at(answer, {"detail"})));
   }
-  char host[256] = {};
-  gethostname(host, sizeof host - 1);
-  return std::string(user) + "@" + host;
+  if (const auto* tunnel = answer.if_contains("tunnel"); tunnel != nullptr && tunnel->is_object())
+    print_tunnel("tunnel", tunnel->get_object());
+  if (answer.contains("certificate")) {
+    fmt::print("  {:<16} {}, serial {}, until {}\n", "certificate", text_at(answer, {"certificate", "subject"}),
+               text_at(answer, {"certificate", "serial"}), text_at(answer, {"certificate", "not_after"}));
+    const std::string distrust = text_at(answer, {"certificate", "distrust"});
+    fmt::print("  {:<16} {}\n", "", distrust == "-" ? "signed by this server's CA for this node"
+                                                    : "NOT one that this server issued for this node: " + distrust);
+  }
+}
+
+int probe(const Arguments& arguments) {
+  const Result<NodeName> node = NodeName::parse(arguments.node);
+  if (!node) return fail(node.error());
+  Result<api::OperatorClient> client =
+      api::OperatorClient::open({.url = {}, .data_dir = arguments.data_dir, .token_file = {}, .ca_file = {}});
+  if (!client)
+    return fail({client.error().code, "only a running server holds the tunnel: " + client.error().message});
+  const Result<std::string> answer = client->post("/ledger/v1/nodes/" + node->str() + "/probe", "{}");
+  if (!answer) return fail(answer.error());
+  json::error_code error;
+  const json::value value = json::parse(*answer, error);
+  if (error || !value.is_object()) return fail({Errc::io, "the server's answer cannot be read"});
+  if (arguments.format == "json")
+    fmt::print("{}\n", json::serialize(value));
+  else
+    print_probe(value.get_object());
+  return text_at(value.get_object(), {"outcome"}) == "answers" ? 0 : 1;
 }
 
 Result<Seq> act_on_log(Ledger& ledger, const NodeName& node, const std::string& verb, const Arguments& arguments) {
@@ -195,6 +286,17 @@ void add_action(CLI::App& parent, const std::string& verb, const char* help, int
 
 }  // namespace
 
+std::string default_actor() {
+  const char* user = std::getenv("SUDO_USER");
+  if (user == nullptr || *user == '\0') {
+    const passwd* entry = getpwuid(getuid());
+    user = entry != nullptr ? entry->pw_name : "unknown";
+  }
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  return std::string(user) + "@" + host;
+}
+
 Result<std::string> fetch_node_history(const std::string& server_url, const std::string& data_dir,
                                        const std::string& node) {
   Result<api::OperatorClient> client =
@@ -220,6 +322,12 @@ void add_node(CLI::App& app, int& exit_code) {
   show_command->add_option("node", arguments->node, "Node name")->required();
   add_reading(show_command);
   show_command->callback([arguments, &exit_code] { exit_code = show(*arguments); });
+  CLI::App* probe_command =
+      command->add_subcommand("probe", "Ask through a node's tunnel whether a kubelet answers on its machine");
+  probe_command->footer(kProbeFooter);
+  probe_command->add_option("node", arguments->node, "Node name")->required();
+  add_reading(probe_command);
+  probe_command->callback([arguments, &exit_code] { exit_code = probe(*arguments); });
 
   add_action(*command, "accept", "Bind a name to one password that was rejected for it", exit_code);
   add_action(*command, "release", "Free a name: the next password presented is bound", exit_code);

@@ -1,9 +1,6 @@
 // `ledger replay`: never modifies anything, shows what it could not read, says when it does not know.
 
-#include <unistd.h>
-
 #include <boost/json.hpp>
-#include <cstdlib>
 #include <sstream>
 
 #include "replay/explain.h"
@@ -51,14 +48,6 @@ Result<replay::History> read_history(const Arguments& arguments, const replay::C
   const auto log = EventLog::follow({.dir = std::filesystem::path(arguments.data_dir) / "events"});
   if (!log) return log.error();
   return replay::history_from_log(**log, arguments.node, at);
-}
-
-replay::TextStyle style_of_terminal() {
-  replay::TextStyle style;
-  if (isatty(STDOUT_FILENO) != 1) return style;
-  const char* no_color = std::getenv("NO_COLOR");
-  style.color = no_color == nullptr || *no_color == '\0';
-  return style;
 }
 
 int run(const Arguments& arguments) {

@@ -15,16 +15,27 @@ constexpr const char* kFooter =
     "Examples:\n"
     "  ledger serve                                      everything below /var/lib/ledger, port 6443\n"
     "  ledger serve --data-dir ./data --listen 127.0.0.1 --https-port 16443\n"
-    "  ledger serve --token-file /etc/ledger/token --tls-san ledger.example.org\n\n"
+    "  ledger serve --token-file /etc/ledger/token --tls-san ledger.example.org\n"
+    "  ledger serve --program rke2                       agents of RKE2: supervisor on 9345, kube API on 6443\n"
+    "  ledger serve --https-port 6443 --supervisor-port 9345    the same split for k3s: agents send kube API\n"
+    "                                                    traffic to 6443 of this host, everything else to 9345\n"
+    "  ledger serve --trusted-proxy 10.0.0.2 --trusted-proxy 10.0.0.3 --tls-san vip.example.org\n"
+    "                                                    behind load balancers that send the PROXY protocol\n\n"
     "Agents join with the token in <data-dir>/node-token:\n"
-    "  k3s agent --server https://<this machine>:6443 --token-file node-token\n\n"
+    "  k3s agent --server https://<this machine>:6443 --token-file node-token\n"
+    "  rke2 agent --server https://<this machine>:9345 --token-file node-token\n\n"
     "SIGTERM stops in order: requests under way finish, tunnels close, the log is closed. kill -9 loses nothing\n"
-    "that was acknowledged. Exit status 1: the start failed, or the log could not be written.\n";
+    "that was acknowledged.\n\n"
+    "Exit status: 0 stopped in order, 1 the start failed or the log could not be written, 2 wrong usage.\n";
 
 struct Arguments {
   api::ServerOptions server;
   std::string data_dir = kDefaultDataDir;
+  std::string program{kK3s.name};
+  std::uint16_t supervisor_port = 0;
+  CLI::Option* supervisor_port_given = nullptr;
   std::string token, token_file, agent_token, agent_token_file;
+  std::string watch_kubeconfig;
   std::string log_level = "info";
 };
 
@@ -37,19 +48,28 @@ Result<Secret> secret_from(const std::string& text, const std::string& file) {
   return Secret(trim(*read));
 }
 
-std::string join_lines(const api::Server& server) {
+std::string join_lines(const api::Server& server, const Program& program) {
   const std::string token_file = (server.data_dir() / "node-token").string();
-  return fmt::format(
-      "ledger {} is ready on {} (data in {})\n"
-      "join a k3s agent:   k3s agent --server {} --token-file {}\n"
-      "or a played one:    ledger agent --server {} --token-file {} --node-name demo-1 --generation G5\n",
-      LEDGER_VERSION, server.url(), server.data_dir().string(), server.url(), token_file, server.url(), token_file);
+  std::string lines = fmt::format("ledger {} is ready on {} (data in {})\n", LEDGER_VERSION, server.url(),
+                                  server.data_dir().string());
+  if (server.https_port() != server.port())
+    lines += fmt::format("kube API paths:     port {}\n", server.https_port());
+  lines += fmt::format("{:<20}{} agent --server {} --token-file {}\n", fmt::format("join {} {} agent:", &program == &kRke2 ? "an" : "a", program.name),
+                       program.name, server.url(), token_file);
+  return lines + fmt::format("or a played one:    ledger agent {}--server {} --token-file {} --node-name demo-1{}\n",
+                             &program == &kRke2 ? "--rke2 " : "", server.url(), token_file,
+                             &program == &kRke2 ? "" : " --generation G5");
 }
 
 int serve(Arguments& arguments) {
   spdlog::set_level(spdlog::level::from_str(arguments.log_level));
   api::ServerOptions& options = arguments.server;
   options.data_dir = arguments.data_dir;
+  const Result<const Program*> program = find_program(arguments.program);
+  if (!program) return fail(program.error());
+  options.program = *program;
+  if (arguments.supervisor_port_given->count() > 0) options.supervisor_port = arguments.supervisor_port;
+  options.watch_nodes.path = arguments.watch_kubeconfig;
   Result<Secret> token = secret_from(arguments.token, arguments.token_file);
   if (!token) return fail(token.error());
   Result<Secret> agent_token = secret_from(arguments.agent_token, arguments.agent_token_file);
@@ -58,7 +78,7 @@ int serve(Arguments& arguments) {
   options.agent_token = std::move(*agent_token);
   const Result<std::unique_ptr<api::Server>> server = api::Server::start(std::move(options));
   if (!server) return fail(server.error());
-  std::fputs(join_lines(**server).c_str(), stdout);
+  std::fputs(join_lines(**server, **program).c_str(), stdout);
   std::fflush(stdout);
   const Result<void> stopped = (*server)->run();
   if (stopped) return 0;
@@ -78,10 +98,19 @@ void add_serve(CLI::App& app, int& exit_code) {
   command->add_option("--data-dir", arguments->data_dir, "Where everything is kept (created, mode 0700)")
       ->capture_default_str();
   command->add_option("--listen", server.listen, "IP address to listen on; :: takes IPv4 too")->capture_default_str();
+  command->add_option("--program", arguments->program, "Whose agents join: k3s or rke2. One data directory, one program")
+      ->check(CLI::IsMember({"k3s", "rke2"}))
+      ->capture_default_str();
   command->add_option("--https-port", server.https_port, "Port to listen on; 0 takes a free one")
       ->capture_default_str();
+  arguments->supervisor_port_given = command->add_option(
+      "--supervisor-port", arguments->supervisor_port,
+      "Port agents join at, where it is another one (default: --https-port; rke2: 9345). --https-port then has "
+      "what agents ask of a kube-apiserver only");
   command->add_option("--advertise-address", server.advertise_address,
                       "IP address agents are told to use (default: this machine's first)");
+  command->add_option("--trusted-proxy", server.trusted_proxies,
+                      "Address or CIDR of load balancers whose PROXY header (v1, v2) is believed (repeatable)");
   command->add_option("--tls-san", server.tls_sans, "Further names or IPs for the server's certificate (repeatable)");
 
   auto* secrets = command->add_option_group("Tokens", "Generated at the first start when not given");
@@ -97,9 +126,17 @@ void add_serve(CLI::App& app, int& exit_code) {
   network->add_option("--service-cidr", cluster.service_cidr, "Service addresses")->capture_default_str();
   network->add_option("--cluster-dns", cluster.cluster_dns, "DNS service address")->capture_default_str();
   network->add_option("--cluster-domain", cluster.cluster_domain, "DNS domain")->capture_default_str();
-  network->add_option("--flannel-backend", cluster.flannel_backend, "none turns flannel off")->capture_default_str();
+  network->add_option("--flannel-backend", cluster.flannel_backend,
+                      "none turns flannel off (default: vxlan; rke2: none)");
   network->add_option("--service-node-port-range", cluster.service_node_port_range, "NodePort range")
       ->capture_default_str();
+
+  auto* nodes = command->add_option_group("Nodes", "Node objects of the cluster, watched (ledger watch-nodes --help)");
+  nodes->add_option("--watch-nodes-kubeconfig", arguments->watch_kubeconfig,
+                    "Kubeconfig of the cluster: appearances and deletions of nodes become records");
+  nodes->add_option("--watch-nodes-context", server.watch_nodes.context, "Context in it (default: current-context)");
+  nodes->add_flag("--release-on-node-delete", server.release_on_node_delete,
+                  "Release a node's name when its Node object is deleted (default: only record it)");
 
   auto* running = command->add_option_group("Running", "");
   running->add_option("--server-name", server.server_name, "Name of this server in records (default: host name)");
@@ -109,6 +146,9 @@ void add_serve(CLI::App& app, int& exit_code) {
       ->add_option("--min-free-bytes", server.min_free_bytes,
                    "Refuse to record (503) when the disk has less; 0: never")
       ->capture_default_str();
+  running->add_flag("--keep-k3s-hash", server.keep_k3s_hash,
+                    "Also keep k3s' own hash of every node password, so that a return to k3s is possible\n"
+                    "(ledger state export --format secrets); 0.1 s of CPU per node, off the reply's way");
   running->add_option("--log-level", arguments->log_level, "Messages on standard error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->capture_default_str();

@@ -33,7 +33,8 @@ constexpr const char* kShowFooter =
     "Examples:\n"
     "  ledger token show                      the token for agents, as k3s writes it: K10<ca hash>::node:<password>\n"
     "  ledger token show --class server       the token for servers\n"
-    "  k3s agent --server https://10.0.0.1:6443 --token-file <(ledger token show)\n";
+    "  k3s agent --server https://10.0.0.1:6443 --token-file <(ledger token show)\n\n"
+    "Exit status: 0 done, 1 failed, 2 wrong usage.\n";
 
 constexpr const char* kCreateFooter =
     "Classes:\n"

@@ -6,21 +6,35 @@
 #include <string>
 
 #include "ledger/result.h"
+#include "replay/render.h"
 
 namespace ledger::tools {
 
 inline constexpr const char* kDefaultDataDir = "/var/lib/ledger";
 
 void add_serve(CLI::App& app, int& exit_code);
+void add_adopt(CLI::App& app, int& exit_code);
 void add_replay(CLI::App& app, int& exit_code);
+void add_triage(CLI::App& app, int& exit_code);
 void add_node(CLI::App& app, int& exit_code);
 void add_export(CLI::App& app, int& exit_code);
 void add_verify(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
 void add_agent(CLI::App& app, int& exit_code);
+void add_import(CLI::App& app, int& exit_code);
+void add_state(CLI::App& app, int& exit_code);
+void add_man(CLI::App& app, int& exit_code);
+void add_doctor(CLI::App& app, int& exit_code);
+void add_watch_nodes(CLI::App& app, int& exit_code);
+
+// Colour when standard output is a terminal and NO_COLOR is not set.
+replay::TextStyle style_of_terminal();
 
 // Prints "ledger: <message>" to standard error and returns 1.
 int fail(const Error& error);
+
+// Who calls, for the history: "alice@srv-1", through sudo the one who called it.
+std::string default_actor();
 
 // The records that bear on a node, as JSON Lines, from a server's operators' API. Empty `server_url`: the
 // running server of `data_dir`, where the operator token and the CA are read in any case.

@@ -4,13 +4,23 @@
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 
 #include "tools/commands.h"
 
 namespace ledger::tools {
+
+replay::TextStyle style_of_terminal() {
+  replay::TextStyle style;
+  if (isatty(STDOUT_FILENO) != 1) return style;
+  const char* no_color = std::getenv("NO_COLOR");
+  style.color = no_color == nullptr || *no_color == '\0';
+  return style;
+}
 
 int fail(const Error& error) {
   std::fflush(stdout);
@@ -57,12 +67,19 @@ int main(int argc, char** argv) {
   app.get_formatter()->column_width(34);
   int exit_code = 0;
   ledger::tools::add_serve(app, exit_code);
+  ledger::tools::add_adopt(app, exit_code);
   ledger::tools::add_replay(app, exit_code);
+  ledger::tools::add_triage(app, exit_code);
   ledger::tools::add_node(app, exit_code);
   ledger::tools::add_export(app, exit_code);
   ledger::tools::add_verify(app, exit_code);
   ledger::tools::add_token(app, exit_code);
   ledger::tools::add_agent(app, exit_code);
+  ledger::tools::add_import(app, exit_code);
+  ledger::tools::add_state(app, exit_code);
+  ledger::tools::add_man(app, exit_code);
+  ledger::tools::add_doctor(app, exit_code);
+  ledger::tools::add_watch_nodes(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

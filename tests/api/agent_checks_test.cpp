@@ -15,7 +15,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::StartsWith;
 
-constexpr Generation kAll[] = {Generation::G1, Generation::G2, Generation::G3, Generation::G4, Generation::G5};
+constexpr Generation kAll[] = {Generation::G1, Generation::G2, Generation::G3, Generation::G4, Generation::G5, Generation::G6, Generation::G7};
 const std::string kHash(64, 'a');
 
 // ---- token -----------------------------------------------------------------------------------------------
@@ -42,6 +42,24 @@ TEST(AgentToken, ComplainsInTheWordsOfItsGeneration) {
   EXPECT_EQ(parsed("K10" + kHash + "::node:", Generation::G4), "invalid token format");
   EXPECT_EQ(parsed("K10abc::node:pw", Generation::G4), "invalid token CA hash length");
   EXPECT_EQ(parsed("K10abc::node:pw", Generation::G3), "abc|node|pw");
+}
+
+TEST(AgentToken, BootstrapTokensAreKnownFromG6On) {
+  const std::string bootstrap = "abc123.0123456789abcdef";
+  const auto is_bootstrap = [](const std::string& text, Generation generation) {
+    const auto token = parse_agent_token(Secret(text), generation);
+    return token && token->bootstrap;
+  };
+  for (const std::string& text : {bootstrap, "K10::" + bootstrap, "K10" + kHash + "::" + bootstrap}) {
+    EXPECT_TRUE(is_bootstrap(text, Generation::G6)) << text;
+    EXPECT_TRUE(is_bootstrap(text, Generation::G7)) << text;
+    EXPECT_FALSE(is_bootstrap(text, Generation::G5)) << text;
+  }
+  EXPECT_EQ(parsed("K10" + kHash + "::" + bootstrap, Generation::G7), kHash + "||" + bootstrap);
+  EXPECT_EQ(parsed("K10" + kHash + "::" + bootstrap, Generation::G5), "invalid token format");
+  for (const char* other : {"abc123.0123456789abcde", "abc123.0123456789abcdefg", "ABC123.0123456789abcdef",
+                            "abc123-0123456789abcdef", "abc123.0123456789abcde!"})
+    EXPECT_FALSE(is_bootstrap(other, Generation::G7)) << other;
 }
 
 // ---- config document -------------------------------------------------------------------------------------
@@ -149,6 +167,24 @@ TEST(Apiservers, NullIsAnEmptyList) {
   EXPECT_THAT(*read_apiservers("null\n"), IsEmpty());
   EXPECT_THAT(read_apiservers("{}").error().message, HasSubstr("into Go value of type []string"));
   EXPECT_THAT(read_apiservers("[1]").error().message, StartsWith("json: cannot unmarshal"));
+}
+
+TEST(ClusterDocument, KeysOfNewReleasesAreCheckedWhereTheyAreRead) {
+  auto document = good_document();
+  document["EmbeddedRegistry"] = "yes";
+  EXPECT_EQ(verdict(document, Generation::G6), "accepted");
+  EXPECT_EQ(verdict(document, Generation::G7),
+            "json: cannot unmarshal string into Go struct field Control.EmbeddedRegistry of type bool");
+  document["EmbeddedRegistry"] = true;
+  EXPECT_TRUE(read_cluster_document(boost::json::serialize(document), Generation::G7, {"10.0.0.7"})->embedded_registry);
+}
+
+TEST(StatusMessage, IsThatOfAStatusAndOfNothingElse) {
+  EXPECT_EQ(status_message(R"({"kind":"Status","message":"not authorized","code":401})"), "not authorized");
+  EXPECT_EQ(status_message("{\"kind\":\"Status\",\"message\":\"a\\nb\"}"), "a?b");
+  for (const char* other : {"", "starting", "{}", "[]", R"({"kind":"Pod","message":"x"})", R"({"kind":"Status"})",
+                            R"({"kind":"Status","message":7})"})
+    EXPECT_EQ(status_message(other), "") << other;
 }
 
 }  // namespace

@@ -52,6 +52,31 @@ TEST(AgentConfig, EveryGenerationReadsIt) {
   }
 }
 
+TEST(AgentConfig, SplitPortsAreBothNamed) {
+  const auto config = AgentConfig::make({}, "10.0.0.1", {6443, 9345}, kPsk, kRke2);
+  ASSERT_TRUE(config) << config.error().message;
+  const json::object document = json::parse(config->document()).as_object();
+  EXPECT_EQ(document.at("HTTPSPort"), json::value(6443));
+  EXPECT_EQ(document.at("SupervisorPort"), json::value(9345));
+  // Agents replace this port by the supervisor's where the two differ.
+  EXPECT_EQ(config->apiservers(), "[\"10.0.0.1:6443\"]\n");
+  EXPECT_THAT(config->endpoints(), HasSubstr(R"("port":6443)"));
+}
+
+TEST(AgentConfig, ProgramsHaveDefaultsOfTheirOwn) {
+  const auto flannel_and_npc = [](const ClusterOptions& options, const Program& program) {
+    const auto config = AgentConfig::make(options, "10.0.0.1", 6443, kPsk, program);
+    const json::object document = json::parse(config->document()).as_object();
+    return json::serialize(document.at("FlannelBackend")) + json::serialize(document.at("DisableNPC"));
+  };
+  EXPECT_EQ(flannel_and_npc({}, kK3s), R"("vxlan"false)");
+  EXPECT_EQ(flannel_and_npc({}, kRke2), R"("none"true)");
+  ClusterOptions options;
+  options.flannel_backend = "host-gw";
+  EXPECT_EQ(flannel_and_npc(options, kK3s), R"("host-gw"false)");
+  EXPECT_EQ(flannel_and_npc(options, kRke2), R"("host-gw"true)");
+}
+
 TEST(AgentConfig, DualStackListsBothAndNamesTheFirstAsPrimary) {
   ClusterOptions options;
   options.cluster_cidr = "10.42.0.0/16, fd42::/56";

@@ -22,7 +22,7 @@ TEST(Problem, EveryTokenRefusalIs401) {
 }
 
 TEST(Problem, HeadersAre400AndAReleasedNode401) {
-  for (int number = 1; number <= 6; ++number) {
+  for (int number = 1; number <= 7; ++number) {
     const auto result = static_cast<HeaderResult>(number);
     const Problem problem = problem_of(result, "the detail");
     EXPECT_EQ(problem.status, result == HeaderResult::node_unknown ? 401 : 400) << reason_name(result);

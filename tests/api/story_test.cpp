@@ -22,14 +22,20 @@ constexpr const char* kRefusal =
     "Node password rejected, duplicate hostname or contents of '%' may not match server node-passwd entry, "
     "try enabling a unique node name with the --with-node-id flag";
 
-class Story : public testing::TestWithParam<Generation> {
+struct Played {
+  Generation generation;
+  bool rke2 = false;
+};
+
+class Story : public testing::TestWithParam<Played> {
  protected:
   AgentOptions options() const {
     AgentOptions out;
     out.server = "https://127.0.0.1:" + std::to_string(server_.port());
     out.token = Secret(trim(test::file_bytes(server_.data_dir() / "node-token")));
     out.node_name = "web-1";
-    out.generation = GetParam();
+    out.generation = GetParam().generation;
+    out.rke2 = GetParam().rke2;
     out.password_file = vm_ / "etc" / "password";
     return out;
   }
@@ -81,7 +87,11 @@ class Story : public testing::TestWithParam<Generation> {
     return refused();
   }
 
-  test::RunningServer server_;
+  test::RunningServer server_{[](ServerOptions& server) {
+    if (!GetParam().rke2) return;
+    server.program = &kRke2;
+    server.supervisor_port = 0;  // 9345 may be taken here
+  }};
   test::TempDir vm_;
 };
 
@@ -134,10 +144,20 @@ TEST_P(Story, TheOldPasswordPutBackLetsItIn) {
   EXPECT_EQ(explanation().at("cause"), "NONE");
 }
 
+std::string name_of_row(const testing::TestParamInfo<Played>& row) {
+  return (row.param.rke2 ? "Rke2" : "") + std::string(name_of(row.param.generation));
+}
+
 INSTANTIATE_TEST_SUITE_P(Generations, Story,
-                         testing::Values(Generation::G1, Generation::G2, Generation::G3, Generation::G4,
-                                         Generation::G5),
-                         [](const auto& row) { return std::string(name_of(row.param)); });
+                         testing::Values(Played{Generation::G1}, Played{Generation::G2}, Played{Generation::G3},
+                                         Played{Generation::G4}, Played{Generation::G5}, Played{Generation::G6},
+                                         Played{Generation::G7}),
+                         name_of_row);
+
+INSTANTIATE_TEST_SUITE_P(Rke2, Story,
+                         testing::Values(Played{Generation::G3, true}, Played{Generation::G5, true},
+                                         Played{Generation::G6, true}, Played{Generation::G7, true}),
+                         name_of_row);
 
 }  // namespace
 }  // namespace ledger::api

@@ -28,7 +28,7 @@ class TrustProbesTest : public test::LedgerTest {
 
 TEST_F(TrustProbesTest, CacertsFromTheSameHostExplainsOneFailure) {
   TrustProbes probes(*ledger_);
-  probes.handshake_failed("10.0.0.5:1001", "bad_certificate");
+  probes.handshake_failed({"10.0.0.5:1001", ""}, "bad_certificate");
   probes.settle(false);
   EXPECT_THAT(recorded(), IsEmpty()) << "held back: what follows decides";
   probes.cacerts_asked("10.0.0.6:2000");
@@ -42,9 +42,9 @@ TEST_F(TrustProbesTest, CacertsFromTheSameHostExplainsOneFailure) {
 
 TEST_F(TrustProbesTest, EachCacertsExplainsOneOfSeveral) {
   TrustProbes probes(*ledger_);
-  probes.handshake_failed("10.0.0.5:1", "bad_certificate");
-  probes.handshake_failed("10.0.0.5:2", "unknown_ca");
-  probes.handshake_failed("[fd00::5]:3", "certificate_unknown");
+  probes.handshake_failed({"10.0.0.5:1", ""}, "bad_certificate");
+  probes.handshake_failed({"10.0.0.5:2", ""}, "unknown_ca");
+  probes.handshake_failed({"[fd00::5]:3", ""}, "certificate_unknown");
   probes.cacerts_asked("10.0.0.5:9");
   probes.cacerts_asked("[fd00::5]:9");
   EXPECT_THAT(recorded(), ElementsAre(Pair("10.0.0.5:1", true), Pair("[fd00::5]:3", true))) << "the oldest first";
@@ -55,7 +55,7 @@ TEST_F(TrustProbesTest, EachCacertsExplainsOneOfSeveral) {
 TEST_F(TrustProbesTest, OtherFailuresAreToldAtOnce) {
   TrustProbes probes(*ledger_);
   for (const char* alert : {"http_request", "wrong_version_number", "timed_out", "connection_closed_by_the_peer"})
-    probes.handshake_failed("10.0.0.5:1", alert);
+    probes.handshake_failed({"10.0.0.5:1", ""}, alert);
   EXPECT_EQ(recorded().size(), 4U);
   probes.cacerts_asked("10.0.0.5:2");
   EXPECT_EQ(recorded().size(), 4U);
@@ -64,7 +64,7 @@ TEST_F(TrustProbesTest, OtherFailuresAreToldAtOnce) {
 // A flood of them must not fill the memory: past the bound they are recorded at once, and the log counts them.
 TEST_F(TrustProbesTest, WhatWaitsIsBounded) {
   TrustProbes probes(*ledger_);
-  for (int i = 0; i < 5000; ++i) probes.handshake_failed("10.0.0.5:" + std::to_string(i), "bad_certificate");
+  for (int i = 0; i < 5000; ++i) probes.handshake_failed({"10.0.0.5:" + std::to_string(i), ""}, "bad_certificate");
   std::int64_t told = 0;
   ASSERT_TRUE(ledger_->flush_counts());
   for (const Record& record : records()) told += as<TlsFailed>(record) != nullptr ? record.count : 0;

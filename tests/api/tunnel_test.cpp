@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <thread>
+
 #include "api/tunnel_frame.h"
 #include "api/websocket_client.h"
 #include "tests/support/bare_listener.h"
@@ -341,6 +344,52 @@ TEST_F(BareTunnel, GoneBeforeItIsOpen) {
     RawTls link(server_->https_options());
     link.say(upgrade_request());
   }
+  cause();
+}
+
+// Several threads at once, beside pings: every message comes whole, each thread's in its order.
+TEST_F(BareTunnel, SaysWhatItsSessionSays) {
+  WebsocketClient::Options options;
+  options.https = server_->https_options();
+  options.target = "/";
+  options.ping_every = 20ms;
+  HttpsResponse answer;
+  auto agent = WebsocketClient::connect(std::move(options), &answer);
+  ASSERT_TRUE(agent) << agent.error().message;
+  ASSERT_TRUE(eventually([&] { return session_->say("first"); }));
+  std::vector<std::thread> threads;
+  for (char name : {'a', 'b', 'c'})
+    threads.emplace_back([&, name] {
+      for (int i = 0; i < 200; ++i) EXPECT_TRUE(session_->say(std::string(100, name) + std::to_string(i)));
+    });
+  std::map<char, int> heard;
+  while (heard['a'] + heard['b'] + heard['c'] < 600) {
+    const auto message = agent->receive(10s);
+    ASSERT_TRUE(message && *message);
+    if (**message == "first") continue;
+    const char name = (**message)[0];
+    EXPECT_EQ(**message, std::string(100, name) + std::to_string(heard[name]++));
+  }
+  for (std::thread& thread : threads) thread.join();
+  agent->close();
+  cause();
+  EXPECT_FALSE(session_->say("too late"));
+}
+
+// An agent that reads nothing: what waits for it is bounded, nobody blocks, and it can still be cut off.
+TEST_F(BareTunnel, WhatWaitsToBeSentIsBounded) {
+  auto link = open_raw();
+  ASSERT_TRUE(eventually([&] { return session_->say("x"); }));
+  const std::string message(64 << 10, 'x');
+  std::size_t taken = 0;  // by the kernel's buffers, and then by our queue
+  const auto full = [&] {
+    while (session_->say(message)) ++taken;
+    return true;
+  };
+  ASSERT_TRUE(full());
+  EXPECT_LT(taken, 1000U);
+  EXPECT_FALSE(session_->say(message));
+  link->hang_up();
   cause();
 }
 

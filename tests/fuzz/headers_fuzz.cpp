@@ -18,6 +18,7 @@
 
 #include "api/service.h"
 #include "ledger/event_log.h"
+#include "ledger/token_life.h"
 #include "tests/support/temp_dir.h"
 
 namespace ledger {
@@ -41,6 +42,7 @@ struct World {
     auto opened = Ledger::open(std::move(options));
     require(opened.has_value(), "the ledger opens");
     store = std::move(*opened);
+    require(note_file_tokens(*store, *credentials(), "fuzz").has_value(), "the tokens are known");
     service = std::make_unique<api::Service>(*store, *credentials(), *issuer(), *config());
   }
 
@@ -209,7 +211,8 @@ void play_tunnel(const api::Request& request, api::TunnelSession& tunnel) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static std::unique_ptr<World> world;
+  // Never let go at the end: RocksDB's own statics are gone by the time ours are destroyed.
+  static auto& world = *new std::unique_ptr<World>;
   static int uses = 0;
   if (world == nullptr || ++uses % 2000 == 0) {
     world.reset();

@@ -317,6 +317,41 @@ TEST(CredentialsTest, PasswdIsWrittenWithGoQuotingAndKeepsOtherLines) {
   EXPECT_EQ(mode_of(dir / "cred/passwd"), 0600);
 }
 
+TEST(CredentialsTest, LinesWhosePasswordStaysAreKeptByteForByte) {
+  const TempDir dir;
+  fs::create_directory(dir / "cred");
+  const std::string rke2 = "\"one\",server,server,\"rke2:server,more\"\r\ntwo,node,node,rke2:agent";
+  put_file(dir / "cred/passwd", rke2);
+  ASSERT_TRUE(open_in(dir.path()));
+  EXPECT_EQ(file_bytes(dir / "cred/passwd"), rke2);
+  ASSERT_TRUE(open_in(dir.path(), "one", "three"));
+  EXPECT_EQ(file_bytes(dir / "cred/passwd"),
+            "\"one\",server,server,\"rke2:server,more\"\r\nthree,node,node,k3s:agent\n");
+}
+
+TEST(CredentialsTest, JoinPasswordsOfAFile) {
+  const auto read = read_join_passwords(Secret("a,x,x,y\n\"b,\",node,node,\n"), "f");
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->node.reveal(), "b,");
+  EXPECT_TRUE(read->server.empty());
+  EXPECT_THAT(read_join_passwords(Secret("hunter2,node"), "f").error().message,
+              AllOf(HasSubstr("'f': line 1"), Not(HasSubstr("hunter2"))));
+}
+
+TEST(FilesTest, ForeignSecretKeepsItsMode) {
+  const TempDir dir;
+  put_file(dir / "f", "text");
+  fs::permissions(dir / "f", fs::perms(0644));
+  EXPECT_EQ(read_foreign_secret(dir / "f")->reveal(), "text");
+  EXPECT_EQ(mode_of(dir / "f"), 0644);
+  EXPECT_EQ(read_secret_file(dir / "f")->reveal(), "text");
+  EXPECT_EQ(mode_of(dir / "f"), 0600);
+  EXPECT_TRUE(remove_file(dir / "f"));
+  EXPECT_TRUE(remove_file(dir / "f")) << "none is no error";
+  EXPECT_FALSE(fs::exists(dir / "f"));
+  EXPECT_FALSE(remove_file(dir.path()));
+}
+
 RC_GTEST_PROP(CredentialsTest, PasswdGivesBackWhatWasWritten, ()) {
   const auto letters = rc::gen::nonEmpty(rc::gen::container<std::string>(rc::gen::weightedOneOf<char>(
       {{3, rc::gen::elementOf(std::string(",\" \\.:;#'"))},

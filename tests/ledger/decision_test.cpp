@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -43,6 +44,7 @@ struct NodeRow {
   NodeState node;
   Fingerprint presented;
   Ruling ruling;
+  std::optional<bool> hash_match{};
 };
 
 // With a valid token and complete headers, the state of the name and the password decide.
@@ -57,9 +59,18 @@ const std::vector<NodeRow> kNodeRows = {
     {"a_held_name_that_was_released_needs_an_operator", held(released()), kOurs, Ruling::refuse_held},
     {"a_held_name_stays_with_its_holder", held(bound(kOurs)), kOurs, Ruling::admit_known},
     {"a_held_name_that_is_bound_refuses_others", held(bound(kTheirs)), kOurs, Ruling::refuse_mismatch},
-    {"a_name_bound_by_hash_knows_no_fingerprint_yet", bound_by_hash(), kOurs, Ruling::refuse_mismatch},
-    {"a_held_name_bound_by_hash_knows_no_fingerprint_yet", held(bound_by_hash()), kOurs, Ruling::refuse_mismatch},
-    {"not_known_is_not_equal_to_not_known", bound_by_hash(), Fingerprint{}, Ruling::refuse_mismatch},
+    {"a_name_bound_by_hash_goes_to_the_password_of_the_hash", bound_by_hash(), kOurs, Ruling::admit_known, true},
+    {"a_name_bound_by_hash_refuses_others", bound_by_hash(), kOurs, Ruling::refuse_mismatch, false},
+    {"what_could_not_be_compared_with_the_hash_is_no_mismatch", bound_by_hash(), kOurs, Ruling::refuse_unverified},
+    {"a_held_name_bound_by_hash_stays_with_its_holder", held(bound_by_hash()), kOurs, Ruling::admit_known, true},
+    {"a_held_name_bound_by_hash_refuses_others", held(bound_by_hash()), kOurs, Ruling::refuse_mismatch, false},
+    {"a_held_name_bound_by_hash_that_could_not_be_compared", held(bound_by_hash()), kOurs, Ruling::refuse_unverified},
+    {"no_fingerprint_is_not_admitted_by_a_hash", bound_by_hash(), Fingerprint{}, Ruling::refuse_mismatch, true},
+    {"not_known_is_not_equal_to_not_known", bound_by_hash(), Fingerprint{}, Ruling::refuse_unverified},
+    {"a_hash_says_nothing_about_a_known_binding", bound(kTheirs), kOurs, Ruling::refuse_mismatch, true},
+    {"a_mismatched_hash_says_nothing_about_a_known_binding", bound(kOurs), kOurs, Ruling::admit_known, false},
+    {"a_hash_says_nothing_about_a_free_name", free_name(), kOurs, Ruling::admit_first, false},
+    {"a_hash_does_not_free_a_held_name", held(free_name()), kOurs, Ruling::refuse_held, true},
     {"no_fingerprint_is_not_the_bound_one", bound(kTheirs), Fingerprint{}, Ruling::refuse_mismatch},
     {"a_longer_fingerprint_is_another", bound(Fingerprint{"aaaa0"}), kOurs, Ruling::refuse_mismatch},
 };
@@ -77,7 +88,7 @@ class NodeAndPassword : public ::testing::TestWithParam<NodeRow> {};
 
 TEST_P(NodeAndPassword, Decide) {
   const NodeRow& row = GetParam();
-  EXPECT_EQ(decide({TokenResult::accepted, HeaderResult::complete, row.node, row.presented}), row.ruling);
+  EXPECT_EQ(decide({TokenResult::accepted, HeaderResult::complete, row.node, row.presented, row.hash_match}), row.ruling);
 }
 
 INSTANTIATE_TEST_SUITE_P(Decision, NodeAndPassword, ::testing::ValuesIn(kNodeRows),
@@ -89,7 +100,7 @@ class TokenNotAccepted : public ::testing::TestWithParam<TokenResult> {};
 TEST_P(TokenNotAccepted, DecidesAlone) {
   for (const HeaderResult headers : kHeaderResults)
     for (const NodeRow& row : kNodeRows)
-      EXPECT_EQ(decide({GetParam(), headers, row.node, row.presented}), Ruling::refuse_token) << row.name;
+      EXPECT_EQ(decide({GetParam(), headers, row.node, row.presented, row.hash_match}), Ruling::refuse_token) << row.name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Decision, TokenNotAccepted,
@@ -101,7 +112,7 @@ class HeadersNotComplete : public ::testing::TestWithParam<HeaderResult> {};
 
 TEST_P(HeadersNotComplete, DecideBeforeThePassword) {
   for (const NodeRow& row : kNodeRows)
-    EXPECT_EQ(decide({TokenResult::accepted, GetParam(), row.node, row.presented}), Ruling::refuse_headers) << row.name;
+    EXPECT_EQ(decide({TokenResult::accepted, GetParam(), row.node, row.presented, row.hash_match}), Ruling::refuse_headers) << row.name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Decision, HeadersNotComplete,
@@ -114,7 +125,8 @@ TEST(Decision, OnlyTwoRulingsAdmit) {
   EXPECT_TRUE(admitted(Ruling::admit_first));
   EXPECT_TRUE(admitted(Ruling::admit_known));
   for (const Ruling ruling :
-       {Ruling::refuse_token, Ruling::refuse_headers, Ruling::refuse_mismatch, Ruling::refuse_held})
+       {Ruling::refuse_token, Ruling::refuse_headers, Ruling::refuse_mismatch, Ruling::refuse_held,
+        Ruling::refuse_unverified})
     EXPECT_FALSE(admitted(ruling));
 }
 

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "ledger/credentials.h"
+#include "tests/support/csr.h"
 #include "tests/support/run_command.h"
 #include "tests/support/temp_dir.h"
 
@@ -231,6 +232,101 @@ TEST_F(IssuerTest, BundleSignsWithItsFirstAndTrustsAll) {
   EXPECT_EQ(common_name(issuer, old_client), "system:node:old");
 }
 
+// ---- the CA hash -----------------------------------------------------------------------------------------
+
+// server-ca.crt and its key out of CAs that `openssl` makes: R a root, S one more, I below R, J below I, N below R
+// without authority key id, C below R for clients only, H below R by a SHA-1 signature.
+class CaHash : public IssuerTest {
+ protected:
+  CaHash() {
+    fs::create_directory(dir_ / "tls");
+    for (const char* name : {"R", "S"}) make(name, "", "-signkey @.key");
+    make("I", "authorityKeyIdentifier=keyid", "-CA R.crt -CAkey R.key");
+    make("J", "authorityKeyIdentifier=keyid", "-CA I.crt -CAkey I.key");
+    make("N", "authorityKeyIdentifier=none", "-CA R.crt -CAkey R.key");
+    make("M", "authorityKeyIdentifier=keyid", "-CA N.crt -CAkey N.key");
+    make("C", "authorityKeyIdentifier=keyid\nextendedKeyUsage=clientAuth", "-CA R.crt -CAkey R.key");
+    make("H", "authorityKeyIdentifier=keyid", "-sha1 -CA R.crt -CAkey R.key");
+  }
+  void make(std::string name, const std::string& extensions, std::string how) {
+    if (const auto at = how.find('@'); at != std::string::npos) how.replace(at, 1, name);
+    put_file(dir_ / "ext", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n"
+                           "subjectKeyIdentifier=hash\n" + extensions + "\n");
+    in_dir("openssl ecparam -name prime256v1 -genkey -noout -out " + name + ".key && openssl req -new -key " + name +
+           ".key -subj /CN=" + name + " -out csr && openssl x509 -req -in csr -set_serial 7 -extfile ext -out " + name +
+           ".crt " + how + " -days " + (name == "R" ? "50" : "100"));
+  }
+  // The issuer of a file of these certificates, in this order.
+  Issuer of(const std::string& names, Time now = kLater) {
+    std::string text;
+    for (const char name : names) text += file_bytes(dir_ / (std::string(1, name) + ".crt"));
+    put_file(tls("server-ca.crt"), text);
+    put_file(tls("server-ca.key"), file_bytes(dir_ / (names.substr(0, 1) + ".key")));
+    auto issuer = Issuer::open(dir_.path(), now, false);
+    if (!issuer) ADD_FAILURE() << issuer.error().message;
+    EXPECT_EQ(issuer->raw_ca_hash(), in_dir("sha256sum < tls/server-ca.crt").substr(0, 64));
+    return std::move(issuer.value());
+  }
+  std::string der_hash(const std::string& name) {
+    return in_dir("openssl x509 -in " + name + ".crt -outform DER | sha256sum").substr(0, 64);
+  }
+};
+
+// Expectations are what Go's x509 makes of the same files under k3s' rule.
+TEST_F(CaHash, OfABundleIsTheRootsOwn) {
+  for (const char* names : {"IR", "JIR", "JRI", "RR", "JSIRM", "MNR"}) {
+    const Issuer issuer = of(names);
+    EXPECT_EQ(issuer.ca_hash(), der_hash(names == std::string("MNR") ? "N" : "R")) << names;
+    EXPECT_NE(issuer.ca_hash(), issuer.raw_ca_hash()) << names;
+  }
+}
+
+TEST_F(CaHash, WithoutAChainIsTheFilesBytes) {
+  for (const char* names : {"R", "I", "JI", "JR", "RS", "RI", "CR", "HR"}) {
+    const Issuer issuer = of(names);
+    EXPECT_EQ(issuer.ca_hash(), issuer.raw_ca_hash()) << names;
+  }
+  const Issuer expired = of("IR", kNow.plus_seconds(60 * kDay));
+  EXPECT_EQ(expired.ca_hash(), expired.raw_ca_hash()) << "the root is not valid any more, the signer is";
+  EXPECT_EQ(ERR_peek_error(), 0u) << "OpenSSL's error queue must be left empty";
+}
+
+TEST_F(CaHash, InspectionSaysTheSame) {
+  const Issuer issuer = of("JIR");
+  const Secret key(file_bytes(tls("server-ca.key")));
+  const AuthorityReport report = inspect_authority(tls("server-ca.crt"), issuer.server_ca_pem(), &key, kLater);
+  EXPECT_THAT(report.faults, IsEmpty());
+  EXPECT_EQ(report.ca_hash, issuer.ca_hash());
+  EXPECT_EQ(report.raw_ca_hash, issuer.raw_ca_hash());
+  EXPECT_EQ(report.sha256, issuer.server_ca_sha256());
+  EXPECT_EQ(report.common_name + "|" + report.key, "J|EC P-256");
+  EXPECT_EQ(report.certificates, 3u);
+}
+
+TEST_F(CaHash, InspectionReportsEveryFault) {
+  of("R");
+  const Secret key(file_bytes(dir_ / "S.key"));
+  const AuthorityReport report =
+      inspect_authority(tls("server-ca.crt"), file_bytes(dir_ / "R.crt"), &key, kNow.plus_seconds(60 * kDay));
+  EXPECT_THAT(report.faults, ElementsAre(HasSubstr("server-ca.crt' expired"), HasSubstr("server-ca.key' is not the key")));
+  EXPECT_THAT(inspect_authority(tls("server-ca.crt"), "", nullptr, kNow).faults,
+              ElementsAre(HasSubstr("holds no PEM certificate")));
+}
+
+TEST_F(IssuerTest, NamesOfACertificate) {
+  const Issuer issuer = open_issuer();
+  const auto listener = issuer.issue_listener({"a.example", "10.1.2.3", "fd00::9"}, "", kNow);
+  ASSERT_TRUE(listener);
+  EXPECT_THAT(names_in_certificate(listener->leaf_pem + listener->ca_pem),
+              ElementsAre("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "a.example",
+                          "127.0.0.1", "::1", "10.1.2.3", "fd00::9"));
+  EXPECT_THAT(names_in_certificate(issuer.server_ca_pem()), IsEmpty());
+  EXPECT_THAT(names_in_certificate(""), IsEmpty());
+  EXPECT_TRUE(is_listener_name("*.example.org"));
+  EXPECT_FALSE(is_listener_name("no good"));
+  EXPECT_EQ(ERR_peek_error(), 0u);
+}
+
 struct BrokenAuthority {
   const char* name;
   const char* command;  // run beside tls/, after a first start
@@ -287,6 +383,14 @@ INSTANTIATE_TEST_SUITE_P(
                         "client-ca.key", "is encrypted"},
         BrokenAuthority{"key_ed25519", "openssl genpkey -algorithm ed25519 -out tls/client-ca.key", "client-ca.key",
                         "neither an EC nor an RSA key"},
+        BrokenAuthority{"foreign_curve",
+                        "openssl ecparam -name secp256k1 -genkey -noout -out tls/client-ca.key && openssl req -x509 "
+                        "-new -key tls/client-ca.key -subj /CN=x -out tls/client-ca.crt",
+                        "client-ca.key", "curve that agents cannot use"},
+        BrokenAuthority{"short_rsa",
+                        "openssl req -x509 -newkey rsa:1024 -nodes -subj /CN=x -keyout tls/client-ca.key -out "
+                        "tls/client-ca.crt 2>&1",
+                        "client-ca.key", "fewer than 2048 bits"},
         BrokenAuthority{"no_ca", kLeafAsAuthority.c_str(), "client-ca.crt", "is not a CA certificate, number 1"},
         BrokenAuthority{"no_cert_sign", kNoCertSign.c_str(), "client-ca.crt", "keyCertSign"},
         BrokenAuthority{"leaf_in_bundle",
@@ -389,9 +493,69 @@ INSTANTIATE_TEST_SUITE_P(Purposes, ClientLeafTest,
                                                     "O = system:nodes, CN = system:node:web-1"},
                                          ClientLeaf{"kube_proxy", Purpose::client_kube_proxy,
                                                     "CN=system:kube-proxy", "CN = system:kube-proxy"},
-                                         ClientLeaf{"controller", Purpose::client_k3s_controller,
+                                         ClientLeaf{"controller", Purpose::client_program_controller,
                                                     "CN=system:k3s-controller", "CN = system:k3s-controller"}),
                          [](const auto& row) { return row.param.name; });
+
+// ---- keys of the agents' own -----------------------------------------------------------------------------
+
+TEST_F(IssuerTest, ABroughtKeyIsCertifiedAndNoneIsHandedOut) {
+  const Issuer issuer = open_issuer();
+  for (const char* kind : {test::kP256, test::kP384, test::kRsa2048, test::kEd25519}) {
+    const auto key = read_certificate_request(test::fresh_csr(dir_.path(), kind));
+    ASSERT_TRUE(key) << kind << ": " << key.error().message;
+    for (const Purpose purpose : {Purpose::serving_kubelet, Purpose::client_kubelet, Purpose::client_kube_proxy,
+                                  Purpose::client_program_controller}) {
+      const auto issued = issuer.issue(purpose, node("web-1"), {}, kNow, &*key);
+      ASSERT_TRUE(issued) << issued.error().message;
+      EXPECT_TRUE(issued->key_pem.empty());
+      EXPECT_EQ(issued->public_key, in_dir("openssl pkey -in own.key -pubout -outform DER | sha256sum").substr(0, 64));
+      const std::string text = describe(*issued);
+      EXPECT_EQ(openssl("x509 -noout -pubkey -in " + shell_quoted(dir_ / "leaf.crt")),
+                in_dir("openssl pkey -in own.key -pubout"));
+      EXPECT_THAT(text, HasSubstr("ecdsa-with-SHA256")) << "signed by the CA, whatever the key is";
+      const bool serving = purpose == Purpose::serving_kubelet;
+      openssl_verify(serving ? "server-ca.crt" : "client-ca.crt", serving ? "sslserver" : "sslclient");
+    }
+  }
+}
+
+// The subject and the extensions come from who asks: nothing that a request asks for gets in.
+TEST_F(IssuerTest, NothingButTheKeyOfARequestIsTaken) {
+  const Issuer issuer = open_issuer();
+  put_file(dir_ / "csr.cnf",
+           "[req]\ndistinguished_name=dn\nreq_extensions=ext\nprompt=no\n[dn]\nCN=system:node:other\nO=system:masters\n"
+           "[ext]\nbasicConstraints=critical,CA:TRUE\nsubjectAltName=DNS:kubernetes\nextendedKeyUsage=serverAuth\n");
+  const auto key = read_certificate_request(test::fresh_csr(dir_.path(), test::kP256, "-config csr.cnf"));
+  ASSERT_TRUE(key) << key.error().message;
+  const auto issued = issuer.issue(Purpose::client_kubelet, node("web-1"), {}, kNow, &*key);
+  ASSERT_TRUE(issued) << issued.error().message;
+  const std::string text = describe(*issued);
+  for (const char* asked : {"other", "masters", "CA:TRUE", "kubernetes", "Server Authentication"})
+    EXPECT_THAT(text, Not(HasSubstr(asked)));
+  EXPECT_EQ(issued->subject, "CN=system:node:web-1,O=system:nodes");
+}
+
+TEST_F(IssuerTest, NamesOfRke2) {
+  auto opened = Issuer::open(dir_.path(), kNow, false, kRke2);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(&opened->program(), &kRke2);
+  EXPECT_EQ(opened->made_by(), &kRke2);
+  const std::string now = std::to_string(kNow.micros / 1'000'000);
+  for (const char* stem : {"client-ca", "server-ca"})
+    EXPECT_EQ(openssl("x509 -noout -subject -nameopt RFC2253 -in " + shell_quoted(tls(std::string(stem) + ".crt"))),
+              "subject=CN=rke2-" + std::string(stem) + "@" + now + "\n");
+  const auto controller = opened->issue(Purpose::client_program_controller, {}, {}, kNow);
+  EXPECT_EQ(controller->subject, "CN=system:rke2-controller");
+  EXPECT_EQ(opened->issue_listener({}, "", kNow)->subject, "CN=rke2,O=rke2");
+  EXPECT_EQ(name_of(Purpose::client_program_controller, kRke2), "client-rke2-controller");
+  EXPECT_EQ(opened->issue(Purpose::client_kubelet, node("a"), {}, kNow)->subject, "CN=system:node:a,O=system:nodes");
+  // Opened for another program: the names are that one's, and who made the CAs can be seen.
+  const auto other = Issuer::open(dir_.path(), kNow, true);
+  EXPECT_EQ(other->made_by(), &kRke2);
+  EXPECT_EQ(&other->program(), &kK3s);
+  EXPECT_EQ(other->server_ca_pem(), opened->server_ca_pem());
+}
 
 TEST_F(IssuerTest, LongestNodeNamePassesThePlaceWhereOpenSslStopsAt64) {
   std::string name(253, 'n');
@@ -598,7 +762,7 @@ TEST(PurposeTest, NamesAreThoseOfTheLog) {
   EXPECT_EQ(name_of(Purpose::serving_kubelet), "serving-kubelet");
   EXPECT_EQ(name_of(Purpose::client_kubelet), "client-kubelet");
   EXPECT_EQ(name_of(Purpose::client_kube_proxy), "client-kube-proxy");
-  EXPECT_EQ(name_of(Purpose::client_k3s_controller), "client-k3s-controller");
+  EXPECT_EQ(name_of(Purpose::client_program_controller), "client-k3s-controller");
 }
 
 }  // namespace

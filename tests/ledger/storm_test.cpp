@@ -51,6 +51,7 @@ class Storm {
   Seq offer(Record record, Instant now) {
     ++offered;
     if (const Seq counted = counter.offer(record, now); counted != 0) return counted;
+    if (is_refusal(record.kind())) write(counter.refusals_so_far(record.node));
     record.time = now.stamp;
     record.seq = ++head;
     counter.written(head);
@@ -182,6 +183,25 @@ TEST(Storm, TheIntervalIsMeasuredOnTheSteadyClock) {
 }
 
 // ---- settling --------------------------------------------------------------------------------------------
+
+// A machine that came back with another password does not go on using the old one: its count must stand before.
+TEST(Storm, ANewRefusalIsWrittenAfterWhatWasCountedBefore) {
+  Storm storm;
+  for (int i = 0; i < 10; ++i) storm.offer(rejected_password("web-1", "bb"), at(5 * i));
+  storm.offer(rejected_password("web-2", "bb"), at(50));
+  storm.offer(rejected_password("web-2", "bb"), at(51));
+  storm.offer(rejected_password("web-1", "cc"), at(60));
+  ASSERT_EQ(storm.written.size(), 4U);
+  EXPECT_EQ(storm.written[2].count, 9);
+  EXPECT_EQ(as<PasswordRejected>(storm.written[2])->fingerprint.text, "bb");
+  EXPECT_EQ(storm.written[2].time, at(45).stamp);
+  EXPECT_EQ(as<PasswordRejected>(storm.written[3])->fingerprint.text, "cc");
+  EXPECT_EQ(storm.offer(rejected_password("web-1", "bb"), at(61)), 1U) << "the window of the old one is still open";
+  EXPECT_EQ(storm.write(storm.counter.refusals_so_far("web-1")), 1U);
+  EXPECT_EQ(storm.write(storm.counter.refusals_so_far("web-1")), 0U);
+  EXPECT_EQ(storm.write(storm.counter.settle_all()), 1U) << "the one of web-2";
+  EXPECT_EQ(storm.outcomes_written(), storm.offered);
+}
 
 TEST(Storm, SettlingANodeWritesItsCountsAndNoOthers) {
   Storm storm;

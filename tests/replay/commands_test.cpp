@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "tests/replay/replay_support.h"
 #include "tests/support/paths.h"
 #include "tests/support/run_command.h"
@@ -120,6 +122,27 @@ TEST_F(CommandsTest, VerifyWorksBesideAnOwner) {
   EXPECT_THAT(text.output, HasSubstr("sound\n"));
   const CommandResult json = ledger("verify --data-dir DATA --format json");
   EXPECT_THAT(json.output, HasSubstr("\"sound\":true"));
+}
+
+// One page for the program and one for each command it lists; all of them with examples and their exit status.
+TEST_F(CommandsTest, EveryCommandHasAManualPage) {
+  ASSERT_EQ(ledger("man --dir DATA/man1").status, 0);
+  std::istringstream help(ledger("--help").output);
+  std::string line;
+  int commands = 0;
+  while (std::getline(help, line) && line != "Subcommands:") continue;
+  while (std::getline(help, line) && line.starts_with("  ")) {
+    const auto page = dir_ / "man1" / ("ledger-" + line.substr(2, line.find(' ', 2) - 2) + ".1");
+    EXPECT_THAT(file_bytes(page), HasSubstr(".SH EXAMPLES\n")) << page;
+    EXPECT_THAT(file_bytes(page), HasSubstr(".SH EXIT STATUS\n")) << page;
+    ++commands;
+  }
+  EXPECT_GT(commands, 7);
+  const CommandResult groff = run_command("cat " + (dir_ / "man1").string() + "/*.1 | groff -man -Tutf8 -ww -z");
+  EXPECT_EQ(groff.status, 0);
+  EXPECT_EQ(groff.output, "");
+  EXPECT_EQ(ledger("man nonsense").status, 2);
+  EXPECT_EQ(ledger("man --dir /proc/nowhere").status, 1);
 }
 
 }  // namespace

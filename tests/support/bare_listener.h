@@ -20,6 +20,10 @@ namespace ledger::test {
 // A tunnel that remembers how it ended. Answers what `on_message` is told to.
 class RememberingTunnel : public api::TunnelSession {
  public:
+  void attach(api::TunnelSend how) override {
+    const std::lock_guard lock(mutex);
+    send = std::move(how);
+  }
   Result<void> on_message(std::string_view bytes) override {
     ++messages;
     if (bytes == "bad") return Error{Errc::invalid, "not a frame"};
@@ -34,16 +38,22 @@ class RememberingTunnel : public api::TunnelSession {
     const std::lock_guard lock(mutex);
     return cause;
   }
+  bool say(std::string message) {
+    const std::lock_guard lock(mutex);
+    return send && send(std::move(message));
+  }
   std::atomic<int> messages{0}, closed{0};
   std::mutex mutex;
   std::string cause;
+  api::TunnelSend send;
 };
 
 class BareListener {
  public:
   using Serve = std::function<void(std::shared_ptr<const api::Request>, api::Reply)>;
 
-  explicit BareListener(api::Listener::Limits limits = {}, Serve serve = {})
+  explicit BareListener(api::Listener::Limits limits = {}, Serve serve = {}, api::TrustedProxies proxies = {},
+                        const std::string& address = "127.0.0.1")
       : issuer_(*Issuer::open(dir_.path(), Time::now(), false)), serve_(std::move(serve)) {
     api::Listener::Callbacks callbacks;
     callbacks.on_request = [this](std::shared_ptr<const api::Request> request, api::Reply reply) {
@@ -56,15 +66,15 @@ class BareListener {
       response.body = request->method + " " + request->path + "|" + request->body;
       reply(std::move(response));
     };
-    callbacks.on_tls_failed = [this](const std::string& source, const std::string& alert) {
+    callbacks.on_tls_failed = [this](const api::Peer& peer, const std::string& alert) {
       const std::lock_guard lock(mutex_);
-      tls_failures_.emplace_back(source, alert);
+      tls_failures_.emplace_back(peer.source, alert);
     };
-    callbacks.on_bad_request = [this](const std::string&, int status, const std::string&) {
+    callbacks.on_bad_request = [this](const api::Peer&, int status, const std::string&) {
       const std::lock_guard lock(mutex_);
       bad_requests_.push_back(status);
     };
-    listener_ = std::move(*api::Listener::open(io_, "127.0.0.1", 0, limits, std::move(callbacks)));
+    listener_ = std::move(*api::Listener::open(io_, address, 0, limits, std::move(callbacks), std::move(proxies)));
     port_ = listener_->port();
     renew();
     listener_->start();

@@ -537,7 +537,11 @@ asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest up
   if (!error) {
     websocket_ = &ws;
     ws.binary(true);
-    response.tunnel->attach([writer](std::string text) { return writer->send(std::move(text)); });
+    // A session may be kept for longer than this connection, and than the executor.
+    response.tunnel->attach([weak = std::weak_ptr(writer)](std::string text) {
+      const auto alive = weak.lock();
+      return alive != nullptr && alive->send(std::move(text));
+    });
   }
   std::string cause;
   beast::flat_buffer message;

@@ -5,6 +5,7 @@
 #include <boost/json.hpp>
 
 #include "api/problem.h"
+#include "ledger/password_strength.h"
 
 namespace ledger::api {
 namespace {
@@ -285,6 +286,22 @@ void Registration::refuse(std::shared_ptr<Attempt> attempt, Ruling ruling) {
   propose(std::move(attempt), std::move(proposal), to_response(problem));
 }
 
+// What is odd about a password is noticed when it is bound, while its text is there.
+PasswordStored Registration::first_binding(const Attempt& attempt) const {
+  constexpr std::size_t kLookedAt = 16;  // of the names that used it last
+  PasswordStored stored{attempt.evidence.presented};
+  if (is_low_entropy(attempt.headers.password)) stored.weakness = "low_entropy";
+  const EventLog& log = ledger_.log();
+  const auto uses = log.find(Index::fingerprint, stored.fingerprint.text, 1, UINT64_MAX, kLookedAt);
+  if (!uses) return stored;
+  for (const Seq seq : *uses) {
+    const Result<Record> use = log.read(seq);
+    if (!use || use->node.empty() || use->node == attempt.headers.name.str()) continue;
+    if (ledger_.find(use->node).bound == stored.fingerprint) stored.also_bound_to = use->node;
+  }
+  return stored;
+}
+
 // The certificate is signed before the record is written and leaves after it: one sync instead of two, and a
 // certificate whose record failed is thrown away unseen (docs/decisions/0003-sign-then-record.md).
 void Registration::admit(std::shared_ptr<Attempt> attempt, Ruling ruling) {
@@ -298,7 +315,7 @@ void Registration::admit(std::shared_ptr<Attempt> attempt, Ruling ruling) {
   Proposal proposal;
   proposal.records.push_back(attempt->record(TokenAccepted{}));
   if (ruling == Ruling::admit_first)
-    proposal.records.push_back(attempt->record(PasswordStored{attempt->evidence.presented}));
+    proposal.records.push_back(attempt->record(first_binding(*attempt)));
   else
     proposal.records.push_back(attempt->record(PasswordVerified{attempt->evidence.presented}));
   proposal.records.push_back(attempt->record(event_of(*certificate, attempt->purpose, issuer_.program())));

@@ -49,6 +49,7 @@ class Registration {
   void check_hash(std::shared_ptr<Attempt> attempt);
   void refuse(std::shared_ptr<Attempt> attempt, Ruling ruling);
   void admit(std::shared_ptr<Attempt> attempt, Ruling ruling);
+  PasswordStored first_binding(const Attempt& attempt) const;
   void propose(std::shared_ptr<Attempt> attempt, Proposal proposal, Response ready);
   void refuse_token(const RequestPtr& request, const Reply& reply, const Caller& caller, const std::string& node);
   bool is_stale(const Caller& caller) const;

@@ -386,14 +386,16 @@ Result<void> Importer::add_history(std::span<const ImportEntry> entries, ImportO
 bool Importer::is_known_history(const Record& record) {
   const auto term = term_of(record);
   if (!term || !record.first_time) return false;
-  const auto [found, fresh] =
+  const auto inserted =
       history_.try_emplace(std::string(1, static_cast<char>(term->first)) + term->second);
-  if (fresh)
+  // clang 14 cannot capture structured bindings.
+  auto& known = inserted.first->second;
+  if (inserted.second)
     (void)ledger_.log().scan(term->first, term->second, 1, UINT64_MAX, [&](Seq, const Result<Record>& there) {
-      if (there && is_imported(*there)) found->second.insert(identity_of(*there));
+      if (there && is_imported(*there)) known.insert(identity_of(*there));
       return true;
     });
-  return !found->second.insert(identity_of(record)).second;
+  return !known.insert(identity_of(record)).second;
 }
 
 Result<Committed> Importer::finish(std::int64_t used, std::int64_t left_out) {

@@ -15,7 +15,8 @@ boost::json::object summary_of(std::string_view node, const NodeState& state);
 
 // Every node in name order.
 Result<boost::json::array> list_nodes(const EventLog& log);
-// Errc::not_found when the ledger has never seen the name.
+// The same of one node, with "weakness" (low_entropy) and "also_bound_to" (other names bound to the same password now,
+// of the latest 64 records that name it) where there is something. Errc::not_found when the ledger has never seen the name.
 Result<boost::json::object> describe_node(const EventLog& log, const std::string& node);
 
 }  // namespace ledger::replay

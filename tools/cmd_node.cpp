@@ -102,12 +102,28 @@ void print_alive(const json::object& node) {
     if (tunnel.is_object()) print_tunnel("tunnel", tunnel.get_object());
 }
 
+void print_oddities(const json::object& node) {
+  if (node.contains("weakness"))
+    fmt::print("  {:<16} its password can be guessed; have the machine make a new one: remove\n"
+               "  {:<16} /etc/rancher/node/password there, restart its agent, then `ledger node accept`\n",
+               "beware", "");
+  const json::value* others = node.if_contains("also_bound_to");
+  if (others == nullptr || !others->is_array()) return;
+  std::string names;
+  for (const json::value& name : others->get_array())
+    if (name.is_string()) names += (names.empty() ? "" : ", ") + std::string(name.get_string());
+  fmt::print("  {:<16} the same password is used by {}: a copied disk, or a vendor's constant;\n"
+             "  {:<16} give every machine its own\n",
+             "beware", names, "");
+}
+
 void print_node(const json::object& node) {
   const std::string name = text_at(node, {"node"});
   fmt::print("node {}: {}\n", name, text_at(node, {"state"}));
   if (node.contains("bound"))
     fmt::print("  {:<16} {} since record {}\n", "bound to", short_fingerprint(node, {"bound", "fingerprint"}),
                text_at(node, {"bound", "since_seq"}));
+  print_oddities(node);
   print_moment("last registered", node, "registered");
   print_moment("last refused", node, "rejected");
   fmt::print("  {:<16} {}\n", "refused since", text_at(node, {"rejections"}));

@@ -200,6 +200,25 @@ TEST_P(CommandLine, AcceptAndHold) {
   EXPECT_EQ(server_.join("web-2", "any").status, 403);
 }
 
+// Noticed when it is bound, told by `node show`, and never in the way of a join.
+TEST_P(CommandLine, PasswordsThatOthersHaveOrCouldGuessAreShown) {
+  ASSERT_EQ(server_.join("web-1", "vendor").status, 200);
+  ASSERT_EQ(server_.join("web-2", "vendor").status, 200);
+  ASSERT_EQ(server_.join("web-3", random_hex(16)).status, 200);
+  const auto stored = server_.records_of<PasswordStored>();
+  ASSERT_EQ(stored.size(), 3U);
+  EXPECT_EQ(as<PasswordStored>(stored[0])->weakness, "low_entropy");
+  EXPECT_EQ(as<PasswordStored>(stored[0])->also_bound_to, "");
+  EXPECT_EQ(as<PasswordStored>(stored[1])->also_bound_to, "web-1");
+  EXPECT_EQ(as<PasswordStored>(stored[2])->weakness, "");
+  EXPECT_EQ(as<PasswordStored>(stored[2])->also_bound_to, "");
+  settle();
+  EXPECT_THAT(ledger("show web-1").output, HasSubstr("can be guessed"));
+  EXPECT_THAT(ledger("show web-1").output, HasSubstr("used by web-2"));
+  EXPECT_THAT(ledger("show web-2 --format json").output, HasSubstr(R"("also_bound_to":["web-1"])"));
+  EXPECT_THAT(ledger("show web-3").output, testing::Not(HasSubstr("beware")));
+}
+
 TEST_P(CommandLine, MistakesAreOneLineAndStatusOne) {
   ASSERT_EQ(server_.join("web-1", "old").status, 200);
   settle();

@@ -382,13 +382,17 @@ TEST_F(BareTunnel, WhatWaitsToBeSentIsBounded) {
   ASSERT_TRUE(eventually([&] { return session_->say("x"); }));
   const std::string message(64 << 10, 'x');
   std::size_t taken = 0;  // by the kernel's buffers, and then by our queue
-  const auto full = [&] {
-    while (session_->say(message)) ++taken;
-    return true;
-  };
-  ASSERT_TRUE(full());
+  // The kernel's buffers grow while they fill: full is what has taken nothing for a while.
+  for (int refused = 0; refused < 50 && taken < 1000;) {
+    if (session_->say(message)) {
+      ++taken;
+      refused = 0;
+    } else {
+      ++refused;
+      std::this_thread::sleep_for(10ms);
+    }
+  }
   EXPECT_LT(taken, 1000U);
-  EXPECT_FALSE(session_->say(message));
   link->hang_up();
   cause();
 }

@@ -124,6 +124,20 @@ TEST_F(CommandsTest, VerifyWorksBesideAnOwner) {
   EXPECT_THAT(json.output, HasSubstr("\"sound\":true"));
 }
 
+TEST_F(CommandsTest, TriageListsWhoIsRefusedByCause) {
+  const CommandResult all = ledger("triage --data-dir DATA --since ever");
+  EXPECT_EQ(all.status, 0);
+  EXPECT_THAT(all.output, StartsWith("1 node to look at: 1 REBUILT"));
+  EXPECT_THAT(all.output, HasSubstr("ledger replay --node rpi-07"));
+  const CommandResult json = ledger("triage --data-dir DATA --since 2000-01-01T00:00:00Z --format json");
+  EXPECT_THAT(json.output, HasSubstr(R"("counts":{"REBUILT":1})"));
+  EXPECT_THAT(json.output, HasSubstr(R"("node":"rpi-07")"));
+  // The history ended long ago.
+  EXPECT_THAT(ledger("triage --data-dir DATA").output, StartsWith("nothing is refused"));
+  EXPECT_EQ(ledger("triage --data-dir DATA --since yesterday").status, 2);
+  EXPECT_EQ(ledger("triage --data-dir /nonexistent").status, 1);
+}
+
 // One page for the program and one for each command it lists; all of them with examples and their exit status.
 TEST_F(CommandsTest, EveryCommandHasAManualPage) {
   ASSERT_EQ(ledger("man --dir DATA/man1").status, 0);

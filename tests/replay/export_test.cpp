@@ -86,7 +86,7 @@ void damage(test::MemoryLog& log, Seq seq, const std::string& bytes) {
   rocksdb::Options options;
   options.env = log.env();
   std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  for (const char* name : {"default", "events", "index", "nodes"})
+  for (const char* name : {"default", "events", "index", "nodes", "tree"})
     families.emplace_back(name, rocksdb::ColumnFamilyOptions());
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;

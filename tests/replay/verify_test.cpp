@@ -47,7 +47,7 @@ class VerifyTest : public ::testing::Test {
     rocksdb::Options options;
     options.env = log_.env();
     std::vector<rocksdb::ColumnFamilyDescriptor> families;
-    for (const char* name : {"default", "events", "index", "nodes"})
+    for (const char* name : {"default", "events", "index", "nodes", "tree"})
       families.emplace_back(name, rocksdb::ColumnFamilyOptions());
     std::vector<rocksdb::ColumnFamilyHandle*> handles;
     rocksdb::DB* db = nullptr;

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "ledger/event_json.h"
+#include "ledger/journal.h"
 
 namespace ledger::replay {
 namespace {
@@ -213,34 +214,6 @@ Result<History> history_from_log(const EventLog& log, std::string_view node, con
 // ---- from JSON Lines -------------------------------------------------------------------------------------
 
 namespace {
-
-constexpr std::size_t kMaxLineBytes = 1 << 20;
-
-// Lines of a stream with a bound on what one of them may cost.
-class LineReader {
- public:
-  explicit LineReader(std::istream& in) : in_(*in.rdbuf()) {}
-
-  // False at the end. Of a line that is too long only the first 1 MiB and a byte is kept, enough to refuse it.
-  bool next(std::string& line) {
-    line.clear();
-    bool any = false;
-    for (int c = in_.sbumpc(); c != std::char_traits<char>::eof(); c = in_.sbumpc()) {
-      any = true;
-      ++bytes_;
-      if (c == '\n') break;
-      if (line.size() <= kMaxLineBytes) line.push_back(static_cast<char>(c));
-    }
-    if (++number_ == 1 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // a byte order mark
-    return any;
-  }
-  std::uint64_t number() const { return number_; }
-  std::uint64_t bytes() const { return bytes_; }
-
- private:
-  std::streambuf& in_;
-  std::uint64_t number_ = 0, bytes_ = 0;
-};
 
 // One walk over all lines; `visit` gets what can be read and is not cut off, `hole` what cannot.
 template <class Visit, class OnHole>

@@ -194,6 +194,7 @@ std::vector<Printed> rows_of(const Explanation& explanation, const Facts& facts)
   std::vector<Printed> rows;
   for (const Step& step : explanation.timeline.steps) {
     const Record& record = *step.record;
+    if (record.seq < explanation.told_from) continue;
     const bool shakes = as<EpochStarted>(record) != nullptr || as<ClockStepped>(record) != nullptr;
     const bool nameless = record.node.empty() && is_refusal(record.kind());
     // What belongs to every start says nothing, and would stand between refusals that are one run.
@@ -280,9 +281,21 @@ class TextWriter {
     line(painter_.paint(Tone::strong, left) + std::string(used < width_ ? width_ - used : 3, ' ') + right);
   }
 
+  // What a limit on the telling (tell_since) hides, and the state it led to.
+  void told_before() {
+    std::size_t hidden = 0;
+    std::string_view state;
+    for (const Step& step : e_.timeline.steps)
+      if (step.own && step.record->seq < e_.told_from) state = step.after, ++hidden;
+    if (hidden > 0)
+      line(painter_.paint(Tone::faint, fmt::format("         {} earlier record{} not told; {} then", hidden,
+                                                   hidden == 1 ? "" : "s", state)));
+  }
+
   void timeline(const Facts& facts) {
     const std::vector<Printed> rows = rows_of(e_, facts);
     std::uint32_t life = 0;
+    told_before();
     for (std::size_t i = 0; i < rows.size(); ++i) {
       if (rows.size() > kFirstRows + kLatestRows && i == kFirstRows) {
         i = rows.size() - kLatestRows;
@@ -380,5 +393,7 @@ std::string to_text(const Explanation& explanation, const TextStyle& style) {
   copy.timeline = timeline;
   return TextWriter(copy, style).write(facts);
 }
+
+std::vector<std::string> wrap_text(std::string_view text, std::size_t width) { return wrap(text, width); }
 
 }  // namespace ledger::replay

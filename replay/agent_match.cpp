@@ -493,6 +493,9 @@ std::string to_text(const AgentMatch& match, const TextStyle& style) {
     say(run.first->text, 6);
     say("-> " + run.verdict, 6);
   }
+  const bool nameless = std::any_of(match.runs.begin(), match.runs.end(), [](const AgentRun& run) { return run.by_time_alone; });
+  if (nameless)
+    say("what names no node is not in the account below: it was refused before its name was asked for", 3);
   if (!match.unheard.empty()) say("beware: " + unheard_text(match), 3);
   return out + "\n";
 }

@@ -160,7 +160,8 @@ void tell_since(const Cut& since, Explanation& e) {
   if (e.cause == Cause::kNone || e.refusal == nullptr || !is_before(*e.refusal)) return;
   const Record& last = *e.refusal;
   e.summary = e.node + " was not refused since " +
-              (since.seq ? "record " + std::to_string(*since.seq) : since.time->to_string()) +
+              (since.seq ? "record " + std::to_string(*since.seq)
+                         : Time{since.time->micros / 1'000'000 * 1'000'000}.to_string()) +
               "; its last refusal before that is record " + std::to_string(last.seq) + ", which looks like " +
               std::string(name_of(e.cause)) + " (" + std::string(name_of(e.confidence)) + ")";
   e.cause = Cause::kNone;

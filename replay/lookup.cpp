@@ -156,6 +156,17 @@ Result<LookedUp> looked_up_from_json(std::string_view text) {
   return found;
 }
 
+namespace {
+
+std::string why_of(const Record& record) {
+  if (const auto* e = as<TokenRejected>(record)) return printable(e->reason, 40);
+  if (const auto* e = as<RequestRejected>(record)) return printable(e->reason, 40);
+  if (const auto* e = as<TlsFailed>(record)) return printable(e->alert, 40);
+  return {};
+}
+
+}  // namespace
+
 std::string to_text(const LookedUp& found) {
   std::string out;
   for (const Record& record : found.records) {
@@ -163,6 +174,7 @@ std::string to_text(const LookedUp& found) {
     if (!time.empty()) time[10] = ' ';
     out += fmt::format("record {:<7}  {:<20}  {:<18}", record.seq, time, name_of(record.kind()));
     if (!record.node.empty()) out += "  " + printable(record.node, 80);
+    if (const std::string why = why_of(record); !why.empty()) out += "  " + why;
     if (!record.source.empty()) out += "  from " + printable(host_of(record.source), 45);
     if (record.count > 1) out += fmt::format("  stands for {}", record.count);
     out += "\n";

@@ -173,7 +173,7 @@ TEST(AgentMatch, TextFitsItsColumnsAndJsonSaysTheSame) {
   const AgentMatch match = story.matched();
   std::istringstream text(to_text(match));
   for (std::string line; std::getline(text, line);)
-    if (line.find("yyyy") == std::string::npos) EXPECT_LE(line.size(), 100U) << line;
+    EXPECT_TRUE(line.size() <= 100 || line.find("yyyy") != std::string::npos) << line;
   const boost::json::object json = to_json(match);
   EXPECT_EQ(json.at("matched").as_uint64(), 41U);
   EXPECT_NEAR(json.at("clock_offset_seconds").as_double(), -30, 1);
@@ -206,10 +206,11 @@ TEST(AgentMatch, NothingIsInventedAndNothingIsLost) {
       RC_ASSERT(!run.verdict.empty());
       for (const Record* record : run.records) {
         RC_ASSERT(record >= history.records.data() && record < history.records.data() + history.records.size());
-        if (run.first->saying == Saying::password_rejected)
-          RC_ASSERT(as<PasswordRejected>(*record) != nullptr || as<RequestRejected>(*record) != nullptr);
-        if (run.first->saying == Saying::tunnel_opened) RC_ASSERT(as<TunnelOpened>(*record) != nullptr);
-        RC_ASSERT(run.first->saying != Saying::token_unusable);
+        const Saying saying = run.first->saying;
+        RC_ASSERT(saying != Saying::token_unusable);
+        RC_ASSERT(saying != Saying::password_rejected || as<PasswordRejected>(*record) != nullptr ||
+                  as<RequestRejected>(*record) != nullptr);
+        RC_ASSERT(saying != Saying::tunnel_opened || as<TunnelOpened>(*record) != nullptr);
       }
     }
     RC_ASSERT(told == log.lines.size());

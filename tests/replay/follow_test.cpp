@@ -65,7 +65,7 @@ TEST_F(FollowTest, ARefusalIsToldOnceThenAsARepetitionThenWhenItIsOver) {
   EXPECT_THAT(last_json_, HasSubstr(R"("kind":"password_stored")")) << "the first time all of the timeline";
   refused("web-1", "77e0", 6);
   EXPECT_THAT(step(follower), ElementsAre("web-1 REBUILT again"));
-  EXPECT_THAT(last_text_, HasSubstr("node web-1 is still refused: REBUILT (low), 6 more, records 4..4\n"));
+  EXPECT_THAT(last_text_, HasSubstr("node web-1 is still refused: REBUILT (low), 6 more, record 4\n"));
   EXPECT_THAT(last_json_, HasSubstr(R"("told_from":4)"));
   add(PasswordVerified{{"b0b0"}}, "web-2");
   EXPECT_THAT(step(follower), IsEmpty());

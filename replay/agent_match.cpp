@@ -33,6 +33,10 @@ constexpr std::int64_t kAround_us = 3'600'000'000;
 constexpr std::int64_t kCounted_us = 125'000'000;  // longest interval of the storm counter, and a little
 constexpr std::size_t kMaxNameless = 20'000;
 constexpr std::size_t kMaxScanned = 500'000;
+// Bounds against journals and histories that somebody made up.
+constexpr std::size_t kMaxSorts = 200;       // of lines
+constexpr std::size_t kMaxOverlapping = 64;  // records at one moment
+constexpr std::size_t kMaxHosts = 8;         // whose clocks are compared
 
 // ---- sentences and records -------------------------------------------------------------------------------
 
@@ -86,8 +90,8 @@ class Spans {
  public:
   Spans(const AgentLog& log, const std::vector<const Record*>& records) {
     for (const AgentLine& line : log.lines) {
+      if (by_sort_.size() == kMaxSorts || by_sort_.count(sort_of(line)) != 0) continue;
       std::vector<Span>& spans = by_sort_[sort_of(line)];
-      if (!spans.empty() || !seen_.insert(sort_of(line)).second) continue;
       for (const Record* record : records)
         if (record->time.known() && may_stand_for(line, *record))
           spans.push_back({happened_from(*record), happened_to(*record), record});
@@ -100,12 +104,13 @@ class Spans {
   // The span nearest to the moment, if one is within [-late, early] of it.
   const Span* near(const AgentLine& line, std::int64_t moment, std::int64_t early, std::int64_t late) const {
     const std::vector<Span>& spans = of(line);
+    if (spans.empty()) return nullptr;
     const std::int64_t longest = longest_.at(sort_of(line));
     const Span* best = nullptr;
     std::int64_t best_distance = 0;
     auto at = std::upper_bound(spans.begin(), spans.end(), moment + early,
                                [](std::int64_t time, const Span& span) { return time < span.from; });
-    while (at != spans.begin()) {
+    for (std::size_t seen = 0; at != spans.begin() && seen < kMaxOverlapping; ++seen) {
       --at;
       if (at->from + longest + late < moment) break;
       if (at->to + late < moment) continue;
@@ -115,7 +120,11 @@ class Spans {
     }
     return best;
   }
-  const std::vector<Span>& of(const AgentLine& line) const { return by_sort_.at(sort_of(line)); }
+  const std::vector<Span>& of(const AgentLine& line) const {
+    static const std::vector<Span> none;
+    const auto found = by_sort_.find(sort_of(line));
+    return found == by_sort_.end() ? none : found->second;
+  }
 
  private:
   using Sort = std::tuple<Saying, int, std::string>;
@@ -128,7 +137,6 @@ class Spans {
 
   std::map<Sort, std::vector<Span>> by_sort_;
   std::map<Sort, std::int64_t> longest_;
-  std::set<Sort> seen_;
 };
 
 struct Offset {
@@ -236,19 +244,25 @@ class Matcher {
   // Of records that name nobody, those of the address that explains most lines which the node's own do not.
   void pick_nameless(const std::vector<Record>& nameless) {
     if (nameless.empty()) return;
-    const Spans own(log_, own_);
-    const std::size_t explained = best_offset(log_, own).lines;
+    const std::vector<const AgentLine*> lines = sampled(log_);
+    const Offset own = best_offset(log_, Spans(log_, own_));
     std::map<std::string, std::vector<const Record*>, std::less<>> by_host;
     for (const Record& record : nameless) by_host[std::string(host_of(record.source))].push_back(&record);
-    std::size_t best = 0;
-    for (const auto& [host, records] : by_host) {
+    // By the clock as it seems to be; only the best are worth asking about another one.
+    std::vector<std::pair<std::size_t, const std::vector<const Record*>*>> ranked;
+    for (const auto& [host, records] : by_host)
+      ranked.emplace_back(agreeing(lines, Spans(log_, records), own.micros) * kMaxNameless + records.size(), &records);
+    std::sort(ranked.rbegin(), ranked.rend());
+    if (ranked.size() > kMaxHosts) ranked.resize(kMaxHosts);
+    std::size_t best = own.lines;
+    for (const auto& [rank, records] : ranked) {
       std::vector<const Record*> with = own_;
-      with.insert(with.end(), records.begin(), records.end());
+      with.insert(with.end(), records->begin(), records->end());
       const Spans spans(log_, with);
-      const std::size_t lines = agreeing(sampled(log_), spans, best_offset(log_, spans).micros);
-      if (lines <= explained || lines <= best) continue;
-      best = lines;
-      nameless_ = records;
+      const std::size_t explained = agreeing(lines, spans, best_offset(log_, spans).micros);
+      if (explained <= best) continue;
+      best = explained;
+      nameless_ = *records;
     }
   }
 

@@ -190,7 +190,7 @@ TEST_F(CommandsTest, AnAgentsLogIsMatchedAndExplained) {
   const CommandResult text = ledger("replay --data-dir DATA --agent-log DATA/agent.log");
   EXPECT_EQ(text.status, 0) << text.output;
   EXPECT_THAT(text.output, StartsWith("agent log   "));
-  EXPECT_THAT(text.output, HasSubstr("the agent's clock is 60s behind the ledger's"));
+  EXPECT_THAT(text.output, HasSubstr("the agent's clock is 1m behind the ledger's"));
   EXPECT_THAT(text.output, HasSubstr("password_rejected #"));
   EXPECT_THAT(text.output, HasSubstr("   cause     REBUILT"));
   const CommandResult piped = run_command("cat " + (dir_ / "agent.log").string() + " | " + ledger::test::ledger_binary() +

@@ -26,8 +26,8 @@ constexpr const char* kFooter =
     "  rm -r ledger-agent/web-1         what rebuilding the machine does: the next join gets 403\n\n"
     "Generations: G1 k3s v1.17, G2 v1.19, G3 v1.20.0-2, G4 v1.20.4-v1.23.5, G5 v1.23.6-v1.26.1, G6 v1.26.2-v1.32.0,\n"
     "G7 v1.32.1 and later. With --tunnel the server can ask for the kubelet (ledger node probe): what listens on\n"
-    "--kubelet-port plays it. Certificates and keys lie in <state-dir>/agent, as in /var/lib/rancher/k3s/agent.\n"
-    "The agent's own log lines go to standard error.\n\n"
+    "--kubelet-port plays it. Certificates and keys lie in <state-dir>/agent, as in\n"
+    "/var/lib/rancher/{k3s,rke2}/agent. The agent's own log lines go to standard error.\n\n"
     "Exit status: 0 joined, 1 refused or failed, 2 wrong usage.\n";
 
 struct Arguments {

@@ -199,7 +199,8 @@ void add_doctor(CLI::App& app, int& exit_code) {
                       "Its files (default: /var/lib/rancher/k3s/agent, or rke2's)");
   command->add_option("--lb-server-port", doctor.balancer_port, "Port of the agent's load balancer")
       ->capture_default_str();
-  command->add_option("--generation", arguments->generation, "Judge as an agent of this generation: G1 to G5");
+  command->add_option("--generation", arguments->generation,
+                      "Judge as an agent of this generation: G1 to G7");
   command->add_flag("--rke2", doctor.rke2, "An RKE2 agent: its paths, headers and files");
   command->add_flag("--really-register", doctor.really_register,
                     "Ask a k3s server for a certificate as the agent would: may bind the name");

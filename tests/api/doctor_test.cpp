@@ -389,7 +389,7 @@ TEST_F(DoctorAtK3s, EveryRefusalOfACredentialHasItsOwnMeaning) {
   server_.config_status = 429;
   expect_failure(look(), "credentials", "too busy", "wait");
   server_.config_status = 404;
-  expect_failure(look(), "credentials", "has no /v1-k3s API", "URL");
+  expect_failure(look(), "credentials", "has no /v1-k3s/ API", "URL");
 }
 
 TEST_F(DoctorAtK3s, WhatTheServerSaysBackIsNotRepeated) {
@@ -557,6 +557,36 @@ TEST(DoctorAtLedgers, AReplacedTokenIsCalledReplaced) {
   expect_failure(examine(options), "credentials", "this token was replaced", "ledger token show");
 }
 
+// Every step with RKE2's names: at a ledger that serves RKE2, and at nothing else.
+TEST(DoctorAtLedgers, AnRke2MachineAtALedgerOfRke2) {
+  const test::RunningServer server([](ServerOptions& options) {
+    options.program = &kRke2;
+    options.supervisor_port = 0;  // 9345 may be taken here
+  });
+  const Machine machine;
+  machine.set_password("password-of-web-1");
+  DoctorOptions rke2 = machine.options(url_of(server.port()),
+                                       std::string(trim(test::file_bytes(server.data_dir() / "agent-token"))));
+  rke2.rke2 = true;
+  const Diagnosis free = examine(rke2);
+  EXPECT_EQ(free.first_failure(), nullptr) << text_of(free);
+  EXPECT_THAT(step_of(free, "binding").detail, StartsWith("web-1 is free"));
+
+  HttpsRequest join = test::request_of("GET", "/v1-rke2/serving-kubelet.crt", server.agent());
+  join.headers = {{"Rke2-Node-Name", "web-1"}, {"Rke2-Node-Password", "password-of-web-1"}};
+  ASSERT_EQ(server.send(join).status, 200);
+  EXPECT_THAT(step_of(examine(rke2), "binding").detail, StartsWith("web-1 is bound to this machine's password"));
+  machine.set_password("password-after-rebuild");
+  const Diagnosis rebuilt = examine(rke2);
+  expect_failure(rebuilt, "binding", "web-1 is bound to another password", "sudo systemctl restart rke2-agent");
+  EXPECT_THAT(text_of(rebuilt), Not(HasSubstr("k3s")));
+
+  DoctorOptions k3s = rke2;
+  k3s.rke2 = false;
+  expect_failure(examine(k3s), "credentials", "has no /v1-k3s/ API", "correct the agent's URL");
+  EXPECT_THAT(examine(k3s).first_failure()->detail, HasSubstr("--rke2 for RKE2"));
+}
+
 std::vector<std::pair<std::string, NodeState>> projection_of(const test::RunningServer& server) {
   std::vector<std::pair<std::string, NodeState>> out;
   EXPECT_TRUE(server.log()->each_node([&](std::string_view name, const Result<NodeState>& state) {
@@ -648,6 +678,7 @@ TEST_F(DoctorAtLedger, TheCommandInTextAndJson) {
   EXPECT_EQ(value.at("first_failing_step"), "binding");
   EXPECT_EQ(value.at("fine"), false);
   EXPECT_EQ(value.at("steps").as_array().size(), 15u);
+  EXPECT_EQ(test::run_command(command + " --generation G7").status, 1);
   EXPECT_EQ(test::run_command(command + " --generation G99").status, 2);
   EXPECT_EQ(test::run_command(std::string(test::ledger_binary()) + " doctor").status, 2);
 }

@@ -109,8 +109,8 @@ Result<Triage> triage(const EventLog& log, const TriageOptions& options, const P
       out.left_out = candidates.names.size() - done;
       break;
     }
-    if (progress) progress(++done, candidates.names.size());
-    else ++done;
+    ++done;
+    if (progress) progress(done, candidates.names.size());
     Result<std::optional<TriageEntry>> entry = examine(log, name, candidates);
     if (!entry) return entry.error();
     if (!*entry) continue;

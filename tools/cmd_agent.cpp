@@ -4,7 +4,6 @@
 #include <filesystem>
 
 #include "api/agent.h"
-#include "ledger/credentials.h"
 #include "tools/commands.h"
 
 namespace ledger::tools {
@@ -41,14 +40,6 @@ struct Arguments {
 };
 
 std::atomic<bool> interrupted{false};
-
-Result<Secret> read_token(const Arguments& arguments) {
-  if (arguments.token_file.empty()) return Secret(arguments.token);
-  Result<std::string> text = read_file(arguments.token_file, 8192);
-  if (!text) return Error{text.error().code, "--token-file: " + text.error().message};
-  Secret token(trim(*text));
-  return token;
-}
 
 // The request that decided: the last one, with the server's record of it where it named one.
 std::string where_it_ended(const api::AgentOutcome& outcome) {
@@ -106,7 +97,7 @@ void print_json(const api::AgentOutcome& outcome, const std::string& generation)
 
 int run(Arguments& arguments) {
   api::AgentOptions& options = arguments.agent;
-  Result<Secret> token = read_token(arguments);
+  Result<Secret> token = given_secret(arguments.token, arguments.token_file, "--token-file");
   if (!token) return fail(token.error());
   options.token = std::move(*token);
   const Result<api::Generation> generation = api::parse_generation(arguments.generation);

@@ -4,7 +4,6 @@
 #include <cstdio>
 
 #include "api/doctor.h"
-#include "ledger/credentials.h"
 #include "tools/commands.h"
 
 namespace ledger::tools {
@@ -44,15 +43,6 @@ std::string host_name() {
   char name[256] = "";
   ::gethostname(name, sizeof name - 1);
   return name;
-}
-
-Result<Secret> read_token(const Arguments& arguments) {
-  if (arguments.token_file.empty()) return Secret(trim(arguments.token));
-  Result<std::string> text = read_file(arguments.token_file, 8192);
-  if (!text) return Error{text.error().code, "--token-file: " + text.error().message};
-  Secret token(trim(*text));
-  explicit_bzero(text->data(), text->size());
-  return token;
 }
 
 // ---- Text --------------------------------------------------------------------------------------------------
@@ -149,7 +139,7 @@ void print_json(const api::Diagnosis& diagnosis, const api::DoctorOptions& optio
 
 int run(Arguments& arguments) {
   api::DoctorOptions& options = arguments.doctor;
-  Result<Secret> token = read_token(arguments);
+  Result<Secret> token = given_secret(arguments.token, arguments.token_file, "--token-file");
   if (!token) return fail(token.error());
   options.token = std::move(*token);
   if (!arguments.generation.empty()) {

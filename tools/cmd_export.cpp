@@ -82,7 +82,6 @@ int run(const Arguments& arguments) {
   const Result<replay::ExportReport> report =
       to_file ? export_to_file(arguments, *range) : write_export(arguments, *range, stdout);
   if (!report) return fail(report.error());
-  if (std::fflush(stdout) != 0) return fail({Errc::io, "the export could not be written to standard output"});
   for (const replay::Hole& hole : report->holes)
     std::fprintf(stderr, "ledger: record %llu is not in the export: %s\n",
                  static_cast<unsigned long long>(hole.seq), printable(hole.reason, 300).c_str());

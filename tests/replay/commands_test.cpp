@@ -99,6 +99,18 @@ TEST_F(CommandsTest, FailuresAreOneSentenceAndWrongUsageIsTold) {
   EXPECT_EQ(ledger("replay --data-dir DATA --node rpi-07 > /dev/full").status, 1);
 }
 
+// Short answers, which stdio keeps until the end, and long ones: it is noticed in both, and never ends as a crash.
+TEST_F(CommandsTest, WhatCouldNotBeSaidIsAFailure) {
+  for (const char* command :
+       {"replay --data-dir DATA --node rpi-07", "replay --data-dir DATA --node rpi-07 --format json",
+        "export --data-dir DATA", "verify --data-dir DATA", "verify --data-dir DATA --format json",
+        "triage --data-dir DATA --since ever", "state export --data-dir DATA", "man", "--help"}) {
+    const CommandResult result = ledger(std::string(command) + " > /dev/full");
+    EXPECT_EQ(result.status, 1) << command;
+    EXPECT_THAT(result.output, HasSubstr("could not be written")) << command;
+  }
+}
+
 TEST_F(CommandsTest, ExportGoesToAFileCompleteOrNotAtAll) {
   const std::string file = dir_ / "out.jsonl";
   const CommandResult done = ledger("export --data-dir DATA --from 2 --to 3 --output " + file);

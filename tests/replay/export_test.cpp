@@ -82,21 +82,9 @@ TEST(Export, StopsAndSaysSoWhenItCannotWrite) {
 
 // Overwrites what is stored under a seq.
 void damage(test::MemoryLog& log, Seq seq, const std::string& bytes) {
-  log.close();
-  rocksdb::Options options;
-  options.env = log.env();
-  std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  for (const char* name : {"default", "events", "index", "nodes"})
-    families.emplace_back(name, rocksdb::ColumnFamilyOptions());
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  rocksdb::DB* db = nullptr;
-  ASSERT_TRUE(rocksdb::DB::Open(options, "/ledger", families, &handles, &db).ok());
   std::string key;
   for (int shift = 56; shift >= 0; shift -= 8) key.push_back(static_cast<char>((seq >> shift) & 0xFF));
-  ASSERT_TRUE(db->Put({}, handles[1], key, bytes).ok());
-  for (auto* handle : handles) db->DestroyColumnFamilyHandle(handle);
-  delete db;
-  log.reopen();
+  log.spoil([&](rocksdb::DB& db, const auto& families) { ASSERT_TRUE(db.Put({}, families[1], key, bytes).ok()); });
 }
 
 TEST(Export, ARecordThatCannotBeReadIsAHoleAndTheRestGoesOn) {

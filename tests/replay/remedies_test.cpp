@@ -104,7 +104,7 @@ std::vector<std::string> ailing_histories(const std::string& endpoint) {
   const auto line = [&](int seq, const std::string& time, const std::string& kind, boost::json::object more) {
     boost::json::object object = {{"seq", seq},      {"time", "2024-" + time + "Z"}, {"kind", kind},
                                   {"node", "web-1"}, {"source", "10.0.0.1"},         {"endpoint", endpoint}};
-    for (auto& [key, value] : more) object.insert_or_assign(key, value);
+    for (const auto& [key, value] : more) object.insert_or_assign(key, value);
     return boost::json::serialize(object) + "\n";
   };
   const std::string stored = line(1, "01-01T00:00:00", "password_stored", {{"fingerprint", "aaaa"}});

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "api/agent_checks.h"
+#include "api/agent_keys.h"
 #include "api/http_date.h"
 #include "api/https_client.h"
 #include "api/port_owner.h"
@@ -488,7 +489,7 @@ DoctorStep Examination::cluster_ca() {
 
 // protocol: agents before v1.26.2 hash the bytes, later ones the root of a bundle of several certificates.
 DoctorStep Examination::check_hash() {
-  const std::string of_bytes = sha256_hex(bundle_), of_root = root_ca_hash(bundle_);
+  const std::string of_bytes = sha256_hex(bundle_), of_root = bundle_hash(bundle_);
   const std::string authority = read_certificates(bundle_).front().subject;
   if (token_.ca_hash.empty()) return warn("the token names no CA, so " + authority + " is believed", fresh_token());
   const bool old_fits = token_.ca_hash == of_bytes, new_fits = token_.ca_hash == of_root;

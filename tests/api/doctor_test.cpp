@@ -13,6 +13,7 @@
 #include "api/agent_config.h"
 #include "api/http_date.h"
 #include "tests/support/bare_listener.h"
+#include "tests/support/local_listener.h"
 #include "tests/support/paths.h"
 #include "tests/support/running_server.h"
 
@@ -139,25 +140,21 @@ TEST(DoctorAlone, AClosedPort) {
 
 // A listener whose queue is full drops what comes next, as a firewall does.
 TEST(DoctorAlone, ABlackHole) {
-  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const test::LocalListener listener(0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
+  address.sin_port = htons(listener.port());
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&address), size), 0);
-  ASSERT_EQ(::listen(listener, 0), 0);
-  ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
   std::vector<int> fillers;
   for (int i = 0; i < 4; ++i) {
     fillers.push_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    (void)!::connect(fillers.back(), reinterpret_cast<sockaddr*>(&address), size);
+    (void)!::connect(fillers.back(), reinterpret_cast<sockaddr*>(&address), sizeof address);
   }
   const Machine machine;
-  DoctorOptions options = machine.options(url_of(ntohs(address.sin_port)), "secret");
+  DoctorOptions options = machine.options(url_of(listener.port()), "secret");
   options.deadline = std::chrono::milliseconds(300);
   expect_failure(examine(options), "tcp", "a firewall drops the packets", "traceroute");
   for (const int fd : fillers) ::close(fd);
-  ::close(listener);
 }
 
 // ---- A server that is not what it should be ----------------------------------------------------------------
@@ -410,18 +407,11 @@ TEST_F(DoctorAtK3s, AConfigDocumentThatAgentsCannotUse) {
 }
 
 TEST_F(DoctorAtK3s, SomethingThatDoesNotSpeakTls) {
-  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&address), size), 0);
-  ASSERT_EQ(::listen(listener, 4), 0);
-  ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
+  const test::LocalListener listener;
   // The TCP step's connection first, then the handshake's.
-  std::thread server([listener] {
+  std::thread server([&listener] {
     for (int i = 0; i < 2; ++i) {
-      const int fd = ::accept(listener, nullptr, nullptr);
+      const int fd = listener.accept();
       (void)!::write(fd, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
       char byte;
       while (::read(fd, &byte, 1) == 1) {
@@ -429,10 +419,9 @@ TEST_F(DoctorAtK3s, SomethingThatDoesNotSpeakTls) {
       ::close(fd);
     }
   });
-  expect_failure(examine(machine_.options(url_of(ntohs(address.sin_port)), "secret-word")), "tls",
-                 "does not speak TLS", "openssl s_client");
+  expect_failure(examine(machine_.options(url_of(listener.port()), "secret-word")), "tls", "does not speak TLS",
+                 "openssl s_client");
   server.join();
-  ::close(listener);
 }
 
 // ---- This machine ------------------------------------------------------------------------------------------

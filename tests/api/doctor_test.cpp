@@ -570,10 +570,10 @@ TEST(DoctorAtLedgers, AnRke2MachineAtALedgerOfRke2) {
   expect_failure(rebuilt, "binding", "web-1 is bound to another password", "sudo systemctl restart rke2-agent");
   EXPECT_THAT(text_of(rebuilt), Not(HasSubstr("k3s")));
 
-  DoctorOptions k3s = rke2;
-  k3s.rke2 = false;
-  expect_failure(examine(k3s), "credentials", "has no /v1-k3s/ API", "correct the agent's URL");
-  EXPECT_THAT(examine(k3s).first_failure()->detail, HasSubstr("--rke2 for RKE2"));
+  rke2.rke2 = false;
+  const Diagnosis as_k3s = examine(rke2);
+  expect_failure(as_k3s, "credentials", "has no /v1-k3s/ API", "correct the agent's URL");
+  EXPECT_THAT(as_k3s.first_failure()->detail, HasSubstr("--rke2 for RKE2"));
 }
 
 std::vector<std::pair<std::string, NodeState>> projection_of(const test::RunningServer& server) {

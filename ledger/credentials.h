@@ -140,6 +140,10 @@ std::string sha256_hex(std::string_view bytes);
 // Standard alphabet, padded (RFC 4648 section 4).
 std::string base64(std::string_view bytes);
 
+// Appends what base64 letters without padding stand for; *left_over are the bits that make no byte, 0 in canonical
+// text. False: a letter of another alphabet.
+bool append_base64_bytes(std::string_view letters, std::string* out, unsigned* left_over);
+
 // Lower-case hex digits.
 std::string to_hex(std::string_view bytes);
 

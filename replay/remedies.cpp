@@ -163,10 +163,16 @@ void for_token(Advice& advice) {
   if (reason == "missing" || reason == "malformed")
     advice.push("", "check that nothing between the machine and the server (proxy, balancer) drops the credential",
                 advice.reach_server(), "none");
-  advice.push("",
-              reason == "wrong_class" ? "take the agent token, not another one, from the server"
-                                      : "take the current agent token from the server",
-              "sudo ledger token show --data-dir /var/lib/ledger", "none");
+  const bool bootstrap = advice.facts().failures.back()->auth.method == "bearer" && reason != "wrong_class";
+  if (bootstrap)
+    advice.push("", "make another bootstrap token",
+                "sudo ledger token create --class bootstrap --ttl 24h --data-dir /var/lib/ledger",
+                "whoever has it may join for 24 hours");
+  else
+    advice.push("",
+                reason == "wrong_class" ? "take the agent token, not another one, from the server"
+                                        : "take the current agent token from the server",
+                "sudo ledger token show --data-dir /var/lib/ledger", "none");
   const Program& program = advice.program();
   advice.push("",
               fmt::format("give it to the agent ({} in this file) and restart the agent", program.token_setting),

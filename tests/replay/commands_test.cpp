@@ -171,5 +171,55 @@ TEST_F(CommandsTest, EveryCommandHasAManualPage) {
   EXPECT_EQ(ledger("man --dir /proc/nowhere").status, 1);
 }
 
+// ---- an export that goes on ------------------------------------------------------------------------------
+
+TEST_F(CommandsTest, ACursorPutsEveryRecordIntoTheFileOnce) {
+  const std::string command = "export --data-dir DATA --cursor DATA/c --output DATA/out.jsonl";
+  const auto whole = ledger("export --data-dir DATA");
+  ASSERT_EQ(whole.status, 0) << whole.output;
+  ASSERT_EQ(ledger(command + " --to 3").status, 0);
+  const std::string half = file_bytes(dir_ / "out.jsonl");
+  // What an export that was killed had begun is behind the place that the cursor knows.
+  put_file(dir_ / "out.jsonl", half + R"({"seq":4,"kind":"half a rec)");
+  ASSERT_EQ(ledger(command).status, 0);
+  const std::string complete = file_bytes(dir_ / "out.jsonl");
+  ASSERT_EQ(ledger(command).status, 0);
+  EXPECT_EQ(file_bytes(dir_ / "out.jsonl"), complete) << "nothing new, nothing written";
+  EXPECT_EQ(complete, file_bytes(dir_ / "out.jsonl"));
+  EXPECT_THAT(whole.output, HasSubstr(complete));
+  EXPECT_THAT(complete, StartsWith(half));
+  EXPECT_GT(complete.size(), half.size());
+
+  put_file(dir_ / "out.jsonl", half.substr(1));
+  const CommandResult shorter = ledger(command);
+  EXPECT_EQ(shorter.status, 1);
+  EXPECT_THAT(shorter.output, HasSubstr("shorter"));
+  const CommandResult other = ledger(command + " --format csv");
+  EXPECT_EQ(other.status, 1);
+  EXPECT_THAT(other.output, HasSubstr("of an export as jsonl"));
+  put_file(dir_ / "c", R"({"log":"another","format":"jsonl","seq":1,"bytes":0})");
+  EXPECT_THAT(ledger(command).output, HasSubstr("of another log"));
+  put_file(dir_ / "c", "{}");
+  EXPECT_THAT(ledger(command).output, HasSubstr("is no cursor"));
+}
+
+TEST_F(CommandsTest, CsvGoesOnWithoutASecondHeader) {
+  const std::string command = "export --data-dir DATA --format csv --cursor DATA/c --output DATA/out.csv";
+  ASSERT_EQ(ledger(command + " --to 3").status, 0);
+  ASSERT_EQ(ledger(command).status, 0);
+  const std::string csv = file_bytes(dir_ / "out.csv");
+  EXPECT_THAT(csv, StartsWith("seq,"));
+  EXPECT_EQ(csv.find("seq,", 1), std::string::npos);
+}
+
+TEST_F(CommandsTest, OfTheNodesWithACause) {
+  const CommandResult rebuilt = ledger("export --data-dir DATA --cause REBUILT");
+  EXPECT_EQ(rebuilt.status, 0);
+  EXPECT_THAT(rebuilt.output, HasSubstr("rpi-07"));
+  const CommandResult none = ledger("export --data-dir DATA --cause CLOCK");
+  EXPECT_EQ(none.status, 1);
+  EXPECT_THAT(none.output, HasSubstr("no node's explanation is CLOCK"));
+}
+
 }  // namespace
 }  // namespace ledger::replay

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
+#include <tuple>
 
 #include "replay/thresholds.h"
 
@@ -41,7 +43,9 @@ using LaneKey = std::pair<Sort, std::string>;
 
 constexpr std::size_t kFirstMarks = 14;  // of too many
 constexpr double kSilence_s = 60;        // shorter ones go without saying
-constexpr double kCutWidth = 4;          // in columns
+constexpr double kCutWidth = 7;          // where the narrowest gap is 3
+constexpr std::size_t kWidened = 4;      // silences...
+constexpr double kWidenedTo = 0.11;      // ...of the width there was before
 constexpr double kThinnest = 0.002;      // nobody sees less, and there may be thousands
 
 // What one record adds to the picture.
@@ -108,7 +112,6 @@ class Artist {
     add_marks();
     add_bindings();
     add_tunnels();
-    add_silences();
     return std::move(drawing_);
   }
 
@@ -240,41 +243,93 @@ class Artist {
     std::size_t order;  // of the record
     std::size_t run;
     bool is_left;
+    double gap = 0;  // before it, in the unit of kCutWidth
     double at = 0;
   };
 
+  // Left and right ends of all runs, in the order of time; what comes after the cut after what came before it.
   void place() {
-    std::vector<End> ends;
     for (std::size_t i = 0; i < runs_.size(); ++i) {
-      ends.push_back({runs_[i].from, runs_[i].sights.front(), i, true});
-      if (runs_[i].to > runs_[i].from || runs_[i].count > 1)
-        ends.push_back({runs_[i].to, runs_[i].sights.back(), i, false});
+      const Run& run = runs_[i];
+      ends_.push_back({.time = run.from, .order = run.sights.front(), .run = i, .is_left = true});
+      if (run.count > 1 || seconds_between(run.from, run.to) >= kSilence_s)
+        ends_.push_back({.time = run.to, .order = run.sights.back(), .run = i, .is_left = false});
     }
-    const auto late = [&](const End& end) { return drawing_.left_out != 0 && end.run >= first_after_cut_; };
-    std::stable_sort(ends.begin(), ends.end(), [&](const End& a, const End& b) {
-      return std::make_tuple(late(a), a.time, a.order) < std::make_tuple(late(b), b.time, b.order);
+    std::stable_sort(ends_.begin(), ends_.end(), [&](const End& a, const End& b) {
+      return std::make_tuple(is_late(a), a.time, a.order) < std::make_tuple(is_late(b), b.time, b.order);
     });
-    double width = 0;
-    for (std::size_t i = 1; i < ends.size(); ++i) {
-      const double seconds = std::max(0.0, seconds_between(ends[i - 1].time, ends[i].time));
-      double step = 1 + 0.8 * std::log10(1 + (ends[i - 1].time.known() ? seconds : 0));
-      if (late(ends[i]) && !late(ends[i - 1])) {
-        drawing_.cut = width + kCutWidth / 2;
-        step = kCutWidth;
-      }
-      ends[i].at = width += step;
-    }
-    if (drawing_.cut) drawing_.cut = *drawing_.cut / width;
-    for (End& end : ends) {
-      end.at = width > 0 ? end.at / width : 0.5;
+    measure();
+    add_silences();
+    widen_silences();
+    for (const End& end : ends_) {
       Run& run = runs_[end.run];
       run.right = end.at;
       if (end.is_left) run.left = end.at;
       if (end.time.known()) drawing_.moments.push_back({end.at, end.time});
     }
-    drawing_.columns = ends.size();
+    drawing_.columns = ends_.size();
     for (std::size_t i = 0; i < runs_.size(); ++i)
       for (const std::size_t sight : runs_[i].sights) run_of_[sight] = i;
+  }
+
+  bool is_late(const End& end) const { return drawing_.left_out != 0 && end.run >= first_after_cut_; }
+  bool across_cut(std::size_t i) const { return is_late(ends_[i]) && !is_late(ends_[i - 1]); }
+
+  void measure() {
+    for (std::size_t i = 1; i < ends_.size(); ++i) {
+      const bool known = ends_[i - 1].time.known() && ends_[i].time > ends_[i - 1].time;
+      const double seconds = known ? seconds_between(ends_[i - 1].time, ends_[i].time) : 0;
+      ends_[i].gap = across_cut(i) ? kCutWidth : 3 + 0.6 * std::log10(1 + seconds);
+    }
+    scale();
+  }
+
+  void scale() {
+    double width = 0;
+    for (std::size_t i = 1; i < ends_.size(); ++i) {
+      if (across_cut(i)) drawing_.cut = width + ends_[i].gap / 2;
+      ends_[i].at = width += ends_[i].gap;
+    }
+    for (End& end : ends_) end.at = width > 0 ? end.at / width : 0.5;
+    if (drawing_.cut) drawing_.cut = *drawing_.cut / width;
+  }
+
+  // The gap before this end lies within a run of outcomes that goes on through it.
+  bool is_busy(std::size_t i) const {
+    std::set<std::size_t> begun;
+    for (std::size_t k = 0; k < i; ++k) {
+      const Run& run = runs_[ends_[k].run];
+      const bool counts = run.shape != Shape::kRestart && (run.count > 2 || run.sights.size() > 2);
+      if (ends_[k].is_left && counts) begun.insert(ends_[k].run);
+      if (!ends_[k].is_left) begun.erase(ends_[k].run);
+    }
+    return std::any_of(begun.begin(), begun.end(), [&](std::size_t run) {
+      return std::any_of(ends_.begin() + static_cast<std::ptrdiff_t>(i), ends_.end(),
+                         [&](const End& end) { return end.run == run && !end.is_left; });
+    });
+  }
+
+  void add_silences() {
+    for (std::size_t i = 1; i < ends_.size(); ++i) {
+      if (!ends_[i - 1].time.known() || across_cut(i) || is_busy(i)) continue;
+      const double seconds = seconds_between(ends_[i - 1].time, ends_[i].time);
+      if (seconds >= kSilence_s) silent_ends_.emplace_back(seconds, i);
+    }
+    std::stable_sort(silent_ends_.begin(), silent_ends_.end(),
+                     [](const auto& a, const auto& b) { return a.first > b.first; });
+  }
+
+  // The longest ones get room for their length in words.
+  void widen_silences() {
+    double width = 0;
+    for (const End& end : ends_) width += end.gap;
+    for (std::size_t i = 0; i < silent_ends_.size() && i < kWidened; ++i) {
+      double& gap = ends_[silent_ends_[i].second].gap;
+      gap = std::max(gap, width * kWidenedTo);
+    }
+    scale();
+    for (const auto& [seconds, i] : silent_ends_)
+      drawing_.silences.push_back({ends_[i - 1].at, ends_[i].at, seconds});
   }
 
   // Between the marks around it.
@@ -288,6 +343,10 @@ class Artist {
     const auto before = std::prev(next);
     const double whole = seconds_between(before->time, next->time);
     return before->at + (next->at - before->at) * seconds_between(before->time, time) / whole;
+  }
+  double position_of(const Record& record) const {
+    const auto sight = index_of_.find(&record);
+    return sight != index_of_.end() ? position_of(sight->second) : position_of(record.time);
   }
   double position_of(std::size_t sight) const {
     const auto found = run_of_.find(sight);
@@ -379,28 +438,35 @@ class Artist {
     }
   }
 
-  // The fold once more, for which password the name was bound to, and from when to when.
+  // The fold once more, for which password the name was bound to, and from when to when. What a refusal was
+  // measured against is believed before the fold: a server that was restored holds what it held before.
   void add_bindings() {
     NodeState state;
-    std::optional<std::size_t> on;
+    std::optional<std::string> bound;  // password
     double since = 0;
     bool first = true;
     const auto end_at = [&](double at, bool goes_on) {
+      const auto on = bound ? lane({Sort::kPassword, *bound}) : std::nullopt;
       if (on && (at > since + kThinnest || goes_on)) drawing_.bindings.push_back({*on, since, at, goes_on});
     };
-    for (const Step* step : facts_.own) {
-      apply(*step->record, state);
-      const std::optional<std::size_t> now =
-          state.is_bound() ? lane({Sort::kPassword, state.bound.text}) : std::nullopt;
-      if (now == on) continue;
-      const auto sight = index_of_.find(step->record);
-      const double at = sight != index_of_.end() ? position_of(sight->second) : position_of(step->record->time);
-      end_at(at, false);
-      // Where a history begins in the middle, its first word on the binding is about what was before.
-      const Shape shape = shape_of(step->record->kind());
-      since = first && (shape == Shape::kRefused || shape == Shape::kAccepted) ? 0 : at;
-      on = now;
-      first = false;
+    std::optional<double> epoch;  // since the last record of the node
+    for (const Step& step : retold_.timeline.steps) {
+      const Record& record = *step.record;
+      if (as<EpochStarted>(record) != nullptr) epoch = position_of(record);
+      if (!step.own) continue;
+      apply(record, state);
+      std::optional<std::string> now = state.is_bound() ? std::optional(state.bound.text) : std::nullopt;
+      const auto* rejected = as<PasswordRejected>(record);
+      const bool otherwise = rejected != nullptr && rejected->bound.known() && rejected->bound != state.bound;
+      if (otherwise) now = rejected->bound.text;
+      if (now != bound) {
+        // Where a history begins in the middle, its first word on the binding is about what was before.
+        const bool told_late = rejected != nullptr || as<PasswordVerified>(record) != nullptr;
+        const double at = first && told_late ? 0 : otherwise && epoch ? *epoch : position_of(record);
+        end_at(at, false);
+        since = at, bound = std::move(now), first = false;
+      }
+      epoch.reset();
     }
     end_at(1, true);
   }
@@ -414,11 +480,7 @@ class Artist {
         if (key.first == Sort::kAddress) on = lane(key);
       if (!on) continue;
       const double from = position_of(opened->second);
-      double to = 1;
-      if (tunnel.closed != nullptr) {
-        const auto closed = index_of_.find(tunnel.closed);
-        to = closed != index_of_.end() ? position_of(closed->second) : position_of(tunnel.closed->time);
-      }
+      const double to = tunnel.closed != nullptr ? position_of(*tunnel.closed) : 1;
       // Tunnels that follow each other at once, or lie over each other, are one line.
       const auto joined = std::find_if(drawing_.tunnels.begin(), drawing_.tunnels.end(), [&](const auto& other) {
         return other.lane == *on && from <= other.to + kThinnest && to >= other.from;
@@ -432,22 +494,6 @@ class Artist {
     }
   }
 
-  void add_silences() {
-    const auto& moments = drawing_.moments;
-    for (std::size_t i = 1; i < moments.size(); ++i) {
-      const Drawing::Moment &a = moments[i - 1], &b = moments[i];
-      const double seconds = seconds_between(a.time, b.time);
-      const bool across_cut = drawing_.cut && a.at < *drawing_.cut && b.at > *drawing_.cut;
-      const bool busy = std::any_of(runs_.begin(), runs_.end(), [&](const Run& run) {
-        return run.shape != Shape::kRestart && (run.sights.size() > 2 || run.count > 2) && run.left <= a.at &&
-               run.right >= b.at;
-      });
-      if (seconds >= kSilence_s && !across_cut && !busy) drawing_.silences.push_back({a.at, b.at, seconds});
-    }
-    std::stable_sort(drawing_.silences.begin(), drawing_.silences.end(),
-                     [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
-  }
-
   const Retold& retold_;
   const Facts& facts_;
   std::vector<Sight> sights_;
@@ -455,7 +501,9 @@ class Artist {
   std::map<std::string, std::string> claimed_by_;
   std::vector<Run> runs_;
   std::size_t first_after_cut_ = 0;
-  std::map<std::size_t, std::size_t> run_of_;  // by sight
+  std::vector<End> ends_;
+  std::vector<std::pair<double, std::size_t>> silent_ends_;  // seconds before which end, from the longest
+  std::map<std::size_t, std::size_t> run_of_;                // by sight
   std::map<LaneKey, std::size_t> lane_of_;
   Drawing drawing_;
 };

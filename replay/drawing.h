@@ -23,7 +23,7 @@
 
 namespace ledger::replay {
 
-inline constexpr std::size_t kMostMarks = 64;
+inline constexpr std::size_t kMostMarks = 48;
 inline constexpr std::size_t kMostLanes = 8;  // per sort
 
 // What a mark stands for; each looks different without colour.

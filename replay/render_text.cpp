@@ -59,7 +59,7 @@ class TextWriter {
   std::string write() {
     head();
     timeline();
-    section("state", state_text());
+    section("state", state_text(retold_));
     section("cause", fmt::format("{} ({}): {}", name_of(e_.cause), name_of(e_.confidence), e_.summary),
             e_.cause == Cause::kNone ? Tone::good : Tone::strong);
     bool first = true;
@@ -133,13 +133,6 @@ class TextWriter {
         line(fmt::format("         {:<28}  {}", range, repetition(rows[i])));
       }
     }
-  }
-
-  std::string state_text() const {
-    if (!e_.is_bound) return e_.state;
-    return fmt::format("{}, bound to {}{}", e_.state,
-                       e_.bound.known() ? retold_.facts.short_name(e_.bound) : "a k3s hash",
-                       e_.bound_since != 0 ? fmt::format(" since {}", e_.bound_since) : "");
   }
 
   // `hang`: columns that lines after the first are moved in.

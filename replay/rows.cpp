@@ -192,6 +192,26 @@ std::vector<Printed> rows_of(const Retold& retold, Scope scope) {
   return rows;
 }
 
+std::optional<Fingerprint> bound_now(const Retold& retold) {
+  const Explanation& e = retold.explanation;
+  const Refusals& refusals = retold.facts.refusals;
+  if (!refusals.attempts.empty() && refusals.last().bound.known()) return refusals.last().bound;
+  return e.is_bound && e.bound.known() ? std::optional(e.bound) : std::nullopt;
+}
+
+std::string state_text(const Retold& retold) {
+  const Explanation& e = retold.explanation;
+  const Facts& facts = retold.facts;
+  if (!e.is_bound) return e.state;
+  std::string text =
+      fmt::format("{}, bound to {}{}", e.state, e.bound.known() ? facts.short_name(e.bound) : "a k3s hash",
+                  e.bound_since != 0 ? fmt::format(" since {}", e.bound_since) : "");
+  if (const auto bound = bound_now(retold); bound && e.bound.known() && *bound != e.bound)
+    text += fmt::format("; the last refusal was measured against {} ({})", facts.short_name(*bound),
+                        facts.refusals.last().seq());
+  return text;
+}
+
 std::string repetition(const Printed& printed) {
   std::string text = printed.more == 1 ? "the same, once more" : fmt::format("the same, {} times", printed.more);
   if (const auto span = seconds_from(printed.since, printed.until); span && *span >= 1 && printed.more > 1) {

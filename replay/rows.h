@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -63,6 +64,12 @@ std::vector<Printed> rows_of(const Retold& retold, Scope scope);
 
 // "the same, 40 times in 3m15s, every 5.0 s"
 std::string repetition(const Printed& printed);
+
+// What the name is bound to as far as the last word on it goes: the binding that an open refusal names comes before
+// what the records made of it. nullopt: not bound, or to a hash whose fingerprint is not known.
+std::optional<Fingerprint> bound_now(const Retold& retold);
+// "refused, bound to #a41c since 1"
+std::string state_text(const Retold& retold);
 
 // "2024-06-11 07:02:40Z"; empty: not known.
 std::string clock_text(Time time);

@@ -305,16 +305,17 @@ class Figure {
   // Above the first of its lanes, where no other number is.
   void number(const Drawing::Mark& mark) {
     const std::string text = "×" + with_commas(mark.count);
-    const double at = (mark.from + mark.to) / 2, half = static_cast<double>(text.size()) * kLetter / 2;
+    const double at = (mark.from + mark.to) / 2, need = static_cast<double>(text.size()) * kLetter;
+    const char* anchor = at < 0.03 ? "start" : at > 0.97 ? "end" : "middle";
     const auto fits = [&](std::map<std::size_t, double>& taken, double width) {
+      const double left = at * width - (anchor[0] == 's' ? 0 : anchor[0] == 'e' ? need : need / 2);
       double& until = taken.try_emplace(mark.lanes.front(), -1e9).first->second;
-      if (at * width - half < until) return false;
-      until = at * width + half;
+      if (left < until) return false;
+      until = left + need;
       return true;
     };
     if (!fits(numbers_, kWide)) return;
     const bool narrow = fits(narrow_numbers_, narrow_width());
-    const char* anchor = at < 0.03 ? "start" : at > 0.97 ? "end" : "middle";
     const std::string where = at < 0.03 ? "2" : at > 0.97 ? "99.7%" : x(at);
     put("<text class=\"many {}{}\" x=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text>", tone_of(mark.shape),
         narrow ? "" : " w", where, y_of(mark.lanes.front()) - 8, anchor, text);
@@ -362,6 +363,8 @@ class Figure {
     out_ +=
         "<figcaption>Time runs from left to right; long silences are drawn short, with their length above. What "
         "repeats without a pause is one bar with its number (×). Each mark leads to its record below.";
+    if (narrow_width() > kNarrow)
+      out_ += "<span class=\"n\"> The beginning is further left: move the drawing.</span>";
     if (drawing_.left_out != 0)
       put(" {} marks in the middle are left out.", with_commas(static_cast<std::int64_t>(drawing_.left_out)));
     out_ += "</figcaption>\n";

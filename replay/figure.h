@@ -22,7 +22,7 @@ std::string sign_of(Shape shape);
 
 // CSS of both. Uses the colours --paper, --card, --ink, --faint, --line, --good, --bad, --name, --server, --band
 // and
-// --storm; hides what is of class `w` on narrow screens.
+// --storm; needs rules that show class `w` on wide screens only, and `n` on narrow ones.
 extern const std::string_view kFigureStyle;
 
 }  // namespace ledger::replay

@@ -47,13 +47,13 @@ td .again{color:var(--faint);display:block;padding-left:23px}
 tr.life td{border-top:2px solid var(--faint)}tr:target td,:target{background:var(--hit)}
 tr.bad .what{color:var(--bad);font-weight:600}tr.strong .what{font-weight:600}tr.faint .what{color:var(--faint)}
 tr.cited .seq{font-weight:700}
-footer{margin-top:28px;color:var(--faint);font-size:13px}
+.n{display:none}footer{margin-top:28px;color:var(--faint);font-size:13px}
 )";
 
 // Narrow screens and paper; comes last, because it overrules.
 constexpr std::string_view kPaperStyle =
     R"(
-@media (max-width:720px){body{padding:12px 12px 32px}h1{font-size:20px}.w{display:none}
+@media (max-width:720px){body{padding:12px 12px 32px}h1{font-size:20px}.w{display:none}.n{display:inline}
 svg.time{min-width:calc(var(--columns)*13px)}.names div{padding:0 6px;max-width:104px}.verdict .story{font-size:16px}
 table,tbody,tr,td{display:block;border:0}thead{display:none}tr{padding:6px 0;border-bottom:1px solid var(--line)}
 td{padding:0 0 1px;border:0}td.seq,td.when{display:inline;margin-right:10px;color:var(--faint)}tr.life td{border:0}

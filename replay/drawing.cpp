@@ -430,8 +430,7 @@ class Artist {
       mark.since = run.from, mark.until = run.to;
       const auto typical = std::find_if(run.sights.begin(), run.sights.end(),
                                         [&](std::size_t i) { return sights_[i].shape == run.shape; });
-      const Row row = row_of(*sights_[*typical].step, facts_);
-      mark.words = row.what + (row.detail.empty() ? "" : "  " + row.detail);
+      mark.words = in_one_line(row_of(*sights_[*typical].step, facts_));
       mark.label = label_of(record);
       mark.guides = is_turn(run.shape) && (first.step->own || record.node.empty());
       drawing_.marks.push_back(std::move(mark));

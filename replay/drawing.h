@@ -61,7 +61,7 @@ struct Drawing {
     Seq first = 0, last = 0;
     std::int64_t count = 1;  // of outcomes
     Time since, until;
-    std::string words;    // "REFUSED 403 password differs  #77e0  from 10.0.4.17"
+    std::string words;    // "REFUSED 403 password differs #77e0 from 10.0.4.17"
     std::string label;    // a word or two for what happens seldom: "released"; else empty
     bool guides = false;  // what was before it and what is after it are not the same
   };

@@ -56,7 +56,7 @@ constexpr std::string_view kPaperStyle =
 @media (max-width:720px){body{padding:12px 12px 32px}h1{font-size:20px}.w{display:none}.n{display:inline}
 svg.time{min-width:calc(var(--columns)*13px)}.names div{padding:0 6px;max-width:104px}.verdict .story{font-size:16px}
 table,tbody,tr,td{display:block;border:0}thead{display:none}tr{padding:6px 0;border-bottom:1px solid var(--line)}
-td{padding:0 0 1px;border:0}td.seq,td.when{display:inline;margin-right:10px;color:var(--faint)}tr.life td{border:0}
+td{padding:0 0 1px;border:0}td.seq,td.when{display:inline;margin-right:10px;color:var(--faint)}td:nth-child(n+4){display:inline;margin-right:10px}tr.life td{border:0}
 tr.life{border-top:2px solid var(--faint)}}
 @media print{:root{color-scheme:light;--paper:#fff;--card:#fff;--ink:#000;--faint:#444;--line:#bbb;--good:#12795a;
 --bad:#c2300f;--name:#6f3bb8;--server:#8a5a00;--band:#12795a33;--storm:#c2300f38;--hit:#fff}body{max-width:none;padding:0;
@@ -239,12 +239,12 @@ class Page {
     if (rows_.empty()) return;
     out_ +=
         "<section>\n<h2>Records</h2>\n<table>\n<thead><tr><th>Record</th><th>Time (UTC)</th><th>What happened</th>"
-        "<th>Password and place</th></tr></thead>\n<tbody>\n";
+        "<th>Password</th><th>Where</th></tr></thead>\n<tbody>\n";
     std::uint32_t life = 0;
     std::size_t next = 0;
     for (const std::size_t i : shown_rows_) {
       if (i != next)
-        put("<tr><td colspan=\"4\">… and {} more rows, left out here</td></tr>\n",
+        put("<tr><td colspan=\"5\">… and {} more rows, left out here</td></tr>\n",
             with_commas(static_cast<std::int64_t>(i - next)));
       next = i + 1;
       record(rows_[i], rows_[i].row.life != life && rows_[i].row.life != 0);
@@ -272,7 +272,7 @@ class Page {
     put("<td>{}<span class=\"what\">{}</span>", sign_of(shape_of(row.record->kind())), isolated(row.what));
     if (new_life) put(" <span class=\"cite\">life {} begins</span>", row.life);
     if (printed.more > 0) again(printed);
-    put("</td><td>{}</td></tr>\n", isolated(row.detail));
+    put("</td><td>{}</td><td>{}</td></tr>\n", isolated(row.password), isolated(row.place));
   }
 
   void again(const Printed& printed) {

@@ -12,6 +12,8 @@ namespace {
 constexpr std::size_t kFirstRows = 12;  // of a long timeline
 constexpr std::size_t kLatestRows = 48;
 constexpr std::size_t kSectionIndent = 13;  // below "   because   "
+constexpr std::size_t kPasswordColumn = 36, kPlaceColumn = 43,
+                      kNarrowestPlace = 18;  // within a row, after its time
 
 class Painter {
  public:
@@ -45,6 +47,25 @@ std::vector<std::string> wrap(std::string_view text, std::size_t width) {
       line += (line.empty() ? "" : " ") + std::string(word);
     begin = end + 1;
   }
+  return lines;
+}
+
+// What happened, with which password, and where: each in its column, further right where the one before is long.
+std::vector<std::string> columns(const Row& row, std::size_t room) {
+  std::string text = row.what;
+  const auto go_to = [&](std::size_t column) {
+    const std::size_t used = columns_of(text);
+    text.append(used + 2 > column ? 2 : column - used, ' ');
+  };
+  if (!row.password.empty()) go_to(kPasswordColumn), text += row.password;
+  if (row.place.empty()) return wrap(text, room);
+  go_to(kPlaceColumn);
+  const std::size_t begin = columns_of(text);
+  if (begin + columns_of(row.place) <= room) return {text + row.place};
+  if (begin + kNarrowestPlace > room) return wrap(text + row.place, room);
+  std::vector<std::string> lines = wrap(row.place, room - begin);
+  lines.front() = text + lines.front();
+  for (std::size_t i = 1; i < lines.size(); ++i) lines[i].insert(0, begin, ' ');
   return lines;
 }
 
@@ -117,12 +138,8 @@ class TextWriter {
       const std::string when =
           as<CertificateIssued>(*row.record) != nullptr ? std::string(20, ' ') : clock_text(row.time);
       std::string text = fmt::format("{} {:<7} {:<20}  ", margin, row.first, when);
-      const std::size_t room = width_ > columns_of(text) ? width_ - columns_of(text) : 20;
-      std::string what = row.what;
-      if (!row.detail.empty() && columns_of(what) < 34) what += std::string(34 - columns_of(what), ' ');
-      if (!row.detail.empty()) what += "  " + row.detail;
       const std::vector<std::string> parts =
-          columns_of(what) > room ? wrap(what, room) : std::vector<std::string>{what};
+          columns(row, width_ > columns_of(text) ? width_ - columns_of(text) : 20);
       const std::string indent(columns_of(text), ' ');
       for (std::size_t part = 0; part < parts.size(); ++part)
         line((part == 0 ? text : indent) + painter_.paint(row.tone, parts[part]));

@@ -24,6 +24,19 @@ std::string quoted_note(const Record& record) {
 
 std::string by_actor(const std::string& actor) { return actor.empty() ? "" : " by " + printable(actor, 40); }
 
+// "wrong_secret" as people write it.
+std::string words(const std::string& reason) {
+  std::string text = printable(reason, 40);
+  std::replace(text.begin(), text.end(), '_', ' ');
+  return text;
+}
+
+// "name released by ops (node deleted)"; that an operator did it goes without saying where one is named.
+std::string done(const char* what, const std::string& actor, const std::string& by) {
+  const bool said = by.empty() || (by == "operator" && !actor.empty());
+  return what + by_actor(actor) + (said ? "" : " (" + words(by) + ")");
+}
+
 struct Words {
   const Facts& facts;
   const Record& record;
@@ -36,41 +49,40 @@ struct Words {
   std::string status(std::int64_t code) const { return code != 0 ? fmt::format("{} ", code) : ""; }
 
   void operator()(const PasswordStored& e) const {
-    row.what = "password stored, name bound", row.detail = name(e.fingerprint), row.tone = Tone::good;
+    row.what = "password stored, name bound", row.password = name(e.fingerprint), row.tone = Tone::good;
   }
   void operator()(const PasswordVerified& e) const {
-    row.what = "password verified", row.detail = name(e.fingerprint);
+    row.what = "password verified", row.password = name(e.fingerprint);
   }
   void operator()(const PasswordRejected& e) const {
-    bad(fmt::format("REFUSED {}password differs", status(e.status))), row.detail = name(e.fingerprint);
+    bad(fmt::format("REFUSED {}password differs", status(e.status))), row.password = name(e.fingerprint);
   }
   void operator()(const RequestRejected& e) const {
-    bad(fmt::format("REFUSED {}{}", status(e.status), printable(e.reason, 40)));
+    bad(fmt::format("REFUSED {}{}", status(e.status), words(e.reason)));
   }
   void operator()(const TokenRejected& e) const {
-    bad(fmt::format("REFUSED {}token {}", status(e.status), printable(e.reason, 40)));
+    bad(fmt::format("REFUSED {}token {}", status(e.status), words(e.reason)));
   }
   void operator()(const TlsFailed& e) const {
     row.what = fmt::format("TLS handshake failed: {}{}", printable(e.alert, 40),
                            e.trust_probe.value_or(false) ? " (expected probe)" : "");
   }
   void operator()(const BindingReleased& e) const {
-    row.what = fmt::format("name released{}{}{}", e.by.empty() ? "" : " (" + printable(e.by, 20) + ")",
-                           by_actor(e.actor), quoted_note(record));
-    row.detail = name(e.fingerprint), row.tone = Tone::strong;
+    row.what = done("name released", e.actor, e.by) + quoted_note(record);
+    row.password = name(e.fingerprint), row.tone = Tone::strong;
   }
   void operator()(const BindingChanged& e) const {
-    row.what = fmt::format("{}{}{}",
-                           e.by == "operator_accept" ? "accepted" : "binding changed (" + printable(e.by, 20) + ")",
-                           by_actor(e.actor), quoted_note(record));
-    row.detail = name(e.to), row.tone = Tone::strong;
+    row.what =
+        (e.by == "operator_accept" ? "accepted" + by_actor(e.actor) : done("binding changed", e.actor, e.by)) +
+        quoted_note(record);
+    row.password = name(e.to), row.tone = Tone::strong;
   }
   void operator()(const BindingHeld& e) const {
     row.what = fmt::format("name held{}{}", by_actor(e.actor), quoted_note(record)), row.tone = Tone::strong;
   }
   void operator()(const BindingImported& e) const {
     row.what = fmt::format("binding imported{}", e.origin.empty() ? "" : " from " + printable(e.origin, 20));
-    row.detail = e.fingerprint.known() ? name(e.fingerprint) : "(hash)";
+    row.password = e.fingerprint.known() ? name(e.fingerprint) : "(hash)";
   }
   void operator()(const CertificateIssued& e) const {
     row.what = fmt::format("{} certificate {}", printable(e.purpose, 24), printable(e.serial, 12));
@@ -90,8 +102,12 @@ struct Words {
   void operator()(const ClockStepped& e) const {
     row.what = fmt::format("the clock was stepped by {:.1f} s", e.by_seconds);
   }
-  void operator()(const TokenRotated& e) const {
-    row.what = fmt::format("{} token rotated", printable(e.token_class, 20));
+  template <Kind K>
+  void operator()(const TokenChanged<K>& e) const {
+    const std::string_view did = name_of(K).substr(std::string_view("token_").size());
+    row.what = fmt::format("{} token {}{}{}", printable(e.token_class, 20), did,
+                           K == Kind::token_expired ? "" : by_actor(e.actor), quoted_note(record));
+    row.password = printable(e.token, 20);
   }
   void operator()(const auto& e) const {
     row.what = std::string(name_of(std::decay_t<decltype(e)>::kKind));
@@ -101,7 +117,8 @@ struct Words {
 
 // Outcomes that differ in time alone are one row.
 bool repeats(const Row& row, const Row& next) {
-  return row.life == next.life && row.what == next.what && row.detail == next.detail &&
+  return row.life == next.life && row.what == next.what && row.password == next.password &&
+         row.place == next.place &&
          (is_refusal(next.record->kind()) || as<PasswordVerified>(*next.record) != nullptr);
 }
 
@@ -119,10 +136,17 @@ Row row_of(const Step& step, const Facts& facts) {
   std::visit(Words{facts, record, row}, record.event);
   if (!step.own && !record.node.empty()) row.what = printable(record.node, 40) + ": " + row.what;
   if (!record.source.empty() && !is_server_wide(record.kind()))
-    row.detail += fmt::format("{}from {}", row.detail.empty() ? "" : "  ", printable(host_of(record.source), 45));
+    row.place = "from " + printable(host_of(record.source), 45);
   if (!record.claimed.empty() && record.claimed.front() != host_of(record.source))
-    row.detail += " claims " + printable(record.claimed.front(), 45);
+    row.place += (row.place.empty() ? "claims " : " claims ") + printable(record.claimed.front(), 45);
   return row;
+}
+
+std::string in_one_line(const Row& row) {
+  std::string text = row.what;
+  for (const std::string& part : {row.password, row.place})
+    if (!part.empty()) text += " " + part;
+  return text;
 }
 
 Retold::Retold(const Explanation& told)
@@ -216,8 +240,10 @@ std::string repetition(const Printed& printed) {
   std::string text = printed.more == 1 ? "the same, once more" : fmt::format("the same, {} times", printed.more);
   if (const auto span = seconds_from(printed.since, printed.until); span && *span >= 1 && printed.more > 1) {
     text += " in " + duration_text(*span);
-    // Between the first and the last of them lie one fewer periods than outcomes.
-    text += fmt::format(", every {:.1f} s", *span / static_cast<double>(printed.more - 1));
+    // Between the first and the last of them lie one fewer periods than outcomes; of two, it was said.
+    const double period = *span / static_cast<double>(printed.more - 1);
+    if (printed.more > 2)
+      text += ", every " + (period < 120 ? fmt::format("{:.1f} s", period) : duration_text(period));
   }
   return text;
 }

@@ -22,7 +22,9 @@ struct Row {
   Seq first = 0, last = 0;  // of the records in it
   std::uint32_t life = 0;
   Time time;
-  std::string what, detail;  // "REFUSED 403 password differs", "#77e0  from 10.0.4.17"
+  std::string what;      // "REFUSED 403 password differs"
+  std::string password;  // "#77e0"; of a record about a token its id
+  std::string place;     // "from 10.0.4.17"
   Tone tone = Tone::plain;
   const Record* record = nullptr;
   // For folding: how many outcomes, and since when.
@@ -30,6 +32,7 @@ struct Row {
   Time from, to;
 };
 Row row_of(const Step& step, const Facts& facts);
+std::string in_one_line(const Row& row);  // "REFUSED 403 password differs #77e0 from 10.0.4.17"
 
 struct Printed {
   Row row;                // the first

@@ -25,7 +25,10 @@ constexpr const char* kFooter =
     "(docs/EVENTS.md)\n"
     "  ledger export --node web-1 | ledger replay --node web-1 --input -\n"
     "  ledger replay --node web-1 --server https://10.0.0.1:6443   from a running server\n"
-    "  ledger replay --node web-1 --format json | jq .cause\n\n"
+    "  ledger replay --node web-1 --format json | jq .cause\n"
+    "  ledger replay --node web-1 --format html > web-1.html       the same with a drawn timeline, for a browser; "
+    "one\n"
+    "                                                              file, no scripts, loads nothing\n\n"
     "Exit status: 0 there is an answer (UNKNOWN is one), 1 the history could not be read, 2 wrong usage.\n";
 
 struct Arguments {
@@ -50,6 +53,12 @@ Result<replay::History> read_history(const Arguments& arguments, const replay::C
   return replay::history_from_log(**log, arguments.node, at);
 }
 
+std::string rendered(const replay::Explanation& explanation, const std::string& format) {
+  if (format == "json") return boost::json::serialize(replay::to_json(explanation)) + "\n";
+  if (format == "html") return replay::to_html(explanation);
+  return replay::to_text(explanation, style_of_terminal());
+}
+
 int run(const Arguments& arguments) {
   replay::Cut at;
   if (!arguments.at.empty()) {
@@ -60,8 +69,7 @@ int run(const Arguments& arguments) {
   const Result<replay::History> history = read_history(arguments, at);
   if (!history) return fail(history.error());
   const replay::Explanation explanation = replay::explain(*history);
-  const std::string text = arguments.format == "json" ? boost::json::serialize(replay::to_json(explanation)) + "\n"
-                                                      : replay::to_text(explanation, style_of_terminal());
+  const std::string text = rendered(explanation, arguments.format);
   std::fwrite(text.data(), 1, text.size(), stdout);
   return 0;
 }
@@ -80,7 +88,7 @@ void add_replay(CLI::App& app, int& exit_code) {
       ->excludes(input);
   command->add_option("--at", arguments->at, "Look no further than this time (RFC 3339) or record number");
   command->add_option("--format", arguments->format, "What to print")
-      ->check(CLI::IsMember({"text", "json"}))
+      ->check(CLI::IsMember({"text", "json", "html"}))
       ->capture_default_str();
   command->callback([arguments, &exit_code] { exit_code = run(*arguments); });
 }

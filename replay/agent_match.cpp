@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "replay/causes.h"
+#include "replay/rows.h"
 #include "replay/timeline.h"
 
 namespace ledger::replay {
@@ -422,12 +423,7 @@ std::string unheard_text(const AgentMatch& match) {
   return text + ", and came from " + others + ": another machine uses the name";
 }
 
-std::string hour_text(const std::optional<Time>& time) {
-  if (!time) return "(no time)";
-  std::string text = Time{time->micros / 1'000'000 * 1'000'000}.to_string();
-  text[10] = ' ';
-  return text;
-}
+std::string hour_text(const std::optional<Time>& time) { return time ? clock_text(*time) : "(no time)"; }
 
 json::value time_json(const std::optional<Time>& time) {
   return time ? json::value(time->to_string()) : json::value(nullptr);

@@ -56,7 +56,8 @@ std::string agent_sentence(const Facts& facts) {
     case Family::request: {
       const auto* rejected = as<RequestRejected>(*facts.failures.back());
       if (rejected == nullptr || rejected->status == 0) return "";
-      return "https://127.0.0.1:6444/v1-k3s/serving-kubelet.crt: " + std::to_string(rejected->status) + " ...";
+      return "https://127.0.0.1:6444" + std::string(facts.program->path_prefix) +
+             "serving-kubelet.crt: " + std::to_string(rejected->status) + " ...";
     }
     case Family::handshake: return "failed to get CA certs, or: CA cert validation failed";
     case Family::none: return "";

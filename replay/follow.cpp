@@ -6,6 +6,8 @@
 #include <boost/json.hpp>
 #include <map>
 
+#include "replay/rows.h"
+
 namespace ledger::replay {
 
 namespace json = boost::json;
@@ -168,11 +170,9 @@ std::string to_text(const Told& told, const TextStyle& style) {
   if (told.history == nullptr) return to_text(told.nameless);
   const Explanation& e = told.explanation;
   if (!told.repeated) return to_text(e, style) + "\n";
-  std::string time = e.as_of_time.known() ? Time{e.as_of_time.micros / 1'000'000 * 1'000'000}.to_string() : "";
-  if (!time.empty()) time[10] = ' ';
   const std::string records = told.first == told.last ? fmt::format("record {}", told.first)
                                                       : fmt::format("records {}..{}", told.first, told.last);
-  return fmt::format("{}  node {} is still refused: {} ({}), {} more, {}\n", time, printable(e.node, 80),
+  return fmt::format("{}  node {} is still refused: {} ({}), {} more, {}\n", clock_text(e.as_of_time), printable(e.node, 80),
                      name_of(e.cause), name_of(e.confidence), told.more, records);
 }
 

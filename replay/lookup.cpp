@@ -8,6 +8,7 @@
 
 #include "ledger/event_json.h"
 #include "ledger/journal.h"
+#include "replay/rows.h"
 
 namespace ledger::replay {
 
@@ -170,9 +171,7 @@ std::string why_of(const Record& record) {
 std::string to_text(const LookedUp& found) {
   std::string out;
   for (const Record& record : found.records) {
-    std::string time = record.time.known() ? Time{record.time.micros / 1'000'000 * 1'000'000}.to_string() : "";
-    if (!time.empty()) time[10] = ' ';
-    out += fmt::format("record {:<7}  {:<20}  {:<18}", record.seq, time, name_of(record.kind()));
+    out += fmt::format("record {:<7}  {:<20}  {:<18}", record.seq, clock_text(record.time), name_of(record.kind()));
     if (!record.node.empty()) out += "  " + printable(record.node, 80);
     if (const std::string why = why_of(record); !why.empty()) out += "  " + why;
     if (!record.source.empty()) out += "  from " + printable(host_of(record.source), 45);

@@ -8,6 +8,7 @@
 
 #include "replay/causes.h"
 #include "replay/remedies.h"
+#include "replay/rows.h"
 
 namespace ledger::replay {
 
@@ -165,8 +166,8 @@ Result<Triage> triage(const EventLog& log, const TriageOptions& options, const P
       out.left_out = candidates.names.size() - done;
       break;
     }
-    if (progress) progress(++done, candidates.names.size());
-    else ++done;
+    ++done;
+    if (progress) progress(done, candidates.names.size());
     Result<std::optional<TriageEntry>> entry = examine(log, name, options, candidates);
     if (!entry) return entry.error();
     if (!*entry) continue;
@@ -233,13 +234,6 @@ std::string headline(const Triage& triage, bool refused) {
   return fmt::format("{} node{} {}: {}", nodes, nodes == 1 ? "" : "s", refused ? "refused" : "suspicious", parts);
 }
 
-std::string clock_text(Time time) {
-  if (!time.known()) return "-";
-  std::string text = Time{time.micros / 1'000'000 * 1'000'000}.to_string();
-  text[10] = ' ';
-  return text;
-}
-
 }  // namespace
 
 std::string to_text(const Triage& triage, const TextStyle& style, const std::string& options) {
@@ -258,7 +252,7 @@ std::string to_text(const Triage& triage, const TextStyle& style, const std::str
       if (entry.refused != refused) continue;
       const std::string times = entry.refusals > 0 ? fmt::format("{}x", entry.refusals) : "";
       out += fmt::format(" {:<10} {:<6}  {:<20} {:>7}  ledger replay --node {}{}\n", name_of(entry.cause),
-                         name_of(entry.confidence), clock_text(entry.last), times, shell_word(entry.node), options);
+                         name_of(entry.confidence), entry.last.known() ? clock_text(entry.last) : "-", times, shell_word(entry.node), options);
     }
   }
   if (!triage.entries.empty()) out += paint("2", as_of) + "\n";

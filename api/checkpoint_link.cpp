@@ -21,7 +21,8 @@ struct Link {
 Result<Link> open_link(const std::string& text, const std::string& ca_pem) {
   const auto url = boost::urls::parse_uri(text);
   if (!url || url->scheme() != "https" || url->host().empty() || url->has_userinfo() || url->has_fragment())
-    return Error{Errc::invalid, "'" + printable(text, 100) + "' is not an address like https://audit.example.org/ledger"};
+    return Error{Errc::invalid,
+                 "'" + printable(text, 100) + "' is not an address like https://audit.example.org/ledger"};
   HttpsOptions options;
   options.connect_to = {std::string(url->host_address()), url->has_port() ? url->port_number() : kHttpsPort};
   options.body_limit = kMaxAnswer;
@@ -82,12 +83,12 @@ Result<CheckpointWitness> https_witness(const std::string& text, const std::stri
     return Error{Errc::invalid, "the key of " + key->name() + " is not a witness's (its type is not 4)"};
   const Result<Link> link = open_link(text.substr(comma + 1), ca_pem);
   if (!link) return link.error();
-  return CheckpointWitness{
-      *key, [link = *link](const std::string& body) -> Result<CheckpointWitness::Answer> {
-        Result<HttpsResponse> response = ask(link, "POST", link.target + "/add-checkpoint", body);
-        if (!response) return response.error();
-        return CheckpointWitness::Answer{response->status, std::move(response->body)};
-      }};
+  return CheckpointWitness{*key, [link = *link](const std::string& body) -> Result<CheckpointWitness::Answer> {
+                             Result<HttpsResponse> response =
+                                 ask(link, "POST", link.target + "/add-checkpoint", body);
+                             if (!response) return response.error();
+                             return CheckpointWitness::Answer{response->status, std::move(response->body)};
+                           }};
 }
 
 }  // namespace ledger::api

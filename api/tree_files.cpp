@@ -83,8 +83,9 @@ Result<std::string> entries(const EventLog& log, const Tile& tile) {
   const Seq from = tile.index * kTileWidth + 1;
   const Result<void> scanned = log.scan_bytes(from, from + tile.width - 1, [&](Seq seq, std::string_view record) {
     if (record.size() > kMaxEntry)
-      problem = Error{Errc::unavailable, "record " + std::to_string(seq) + " is longer than the 65535 bytes that an " +
-                                             "entry bundle can hold; `ledger export` has it"};
+      problem =
+          Error{Errc::unavailable, "record " + std::to_string(seq) + " is longer than the 65535 bytes that an " +
+                                       "entry bundle can hold; `ledger export` has it"};
     body.push_back(static_cast<char>(record.size() >> 8 & 0xFF));
     body.push_back(static_cast<char>(record.size() & 0xFF));
     body += record;

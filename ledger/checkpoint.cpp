@@ -31,7 +31,8 @@ std::string_view take_line(std::string_view& rest) {
 Result<std::uint64_t> parse_size(std::string_view text) {
   std::uint64_t size = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
-  if (error != std::errc() || end != text.data() + text.size() || text.empty() || (text.size() > 1 && text[0] == '0'))
+  if (error != std::errc() || end != text.data() + text.size() || text.empty() ||
+      (text.size() > 1 && text[0] == '0'))
     return invalid("the second line of a checkpoint is a size");
   return size;
 }
@@ -160,6 +161,30 @@ Result<std::vector<Checkpoint>> read_checkpoints(const std::filesystem::path& fi
   Result<std::vector<Checkpoint>> checkpoints = open_checkpoints(*text, key);
   if (!checkpoints) return with_file(file, checkpoints.error());
   return checkpoints;
+}
+
+Result<Checkpoint> settle_last_checkpoint(const std::filesystem::path& file, const NoteVerifier& key) {
+  Result<std::string> text = read_file(file, kMaxFileBytes);
+  if (!text) return text.error();
+  const std::string begin = key.name() + "\n";
+  Result<Checkpoint> last = Error{Errc::not_found, file.string() + " holds no checkpoint"};
+  // From the end back to the last beginning of a note behind which a whole one stands.
+  for (std::size_t at = text->rfind(begin), tries = 0; at != text->npos && tries < 3; ++tries) {
+    if (at == 0 || (*text)[at - 1] == '\n') {
+      const std::size_t size = end_of_note(std::string_view(*text).substr(at));
+      last = open_checkpoint(std::string_view(*text).substr(at, size), key);
+      if (last && at + size == text->size()) return last;
+      if (last) {
+        text->resize(at + size);
+        if (const Result<void> written = write_file(file, *text, kPublicMode); !written) return written.error();
+        return last;
+      }
+    }
+    if (at == 0) break;
+    at = text->rfind(begin, at - 1);
+  }
+  if (!last && last.error().code != Errc::not_found) return with_file(file, last.error());
+  return last;
 }
 
 Result<void> write_checkpoints(const std::filesystem::path& file, const std::vector<Checkpoint>& checkpoints) {

@@ -6,10 +6,10 @@
 //
 //   — ledger/<id> <signature>
 //
-//   cred/checkpoint.key   0600  private key (note.h)      cred/checkpoint.pub  0644  public key, what verifiers need
-//   checkpoints/latest    0644  the newest checkpoint
-//   checkpoints/all       0644  every one, oldest first, one after the other
-//   checkpoints/lost      0644  those that saw records which this log has no more (checkpoint_keeper.h)
+//   cred/checkpoint.key   0600  private key (note.h)      cred/checkpoint.pub  0644  public key, what verifiers
+//   need checkpoints/latest    0644  the newest checkpoint checkpoints/all       0644  every one, oldest first, one
+//   after the other checkpoints/lost      0644  those that saw records which this log has no more
+//   (checkpoint_keeper.h)
 //
 // Any thread; one writer per data directory.
 #pragma once
@@ -55,6 +55,9 @@ Result<NoteSigner> make_checkpoint_signer(const std::filesystem::path& data_dir,
 
 // The checkpoints of a file, signed by `key`; none when there is no file.
 Result<std::vector<Checkpoint>> read_checkpoints(const std::filesystem::path& file, const NoteVerifier& key);
+// The last of a file, without a look at those before it. What follows the last whole one, the trace of a crash in
+// add_checkpoint(), is cut off for good. Errc::not_found when there is none.
+Result<Checkpoint> settle_last_checkpoint(const std::filesystem::path& file, const NoteVerifier& key);
 // Adds one to a file of several, for good when this returns.
 Result<void> add_checkpoint(const std::filesystem::path& file, const Checkpoint& checkpoint);
 Result<void> write_checkpoints(const std::filesystem::path& file, const std::vector<Checkpoint>& checkpoints);

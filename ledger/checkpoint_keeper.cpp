@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::chrono::seconds kLookEvery{1};
 constexpr unsigned kPublicMode = 0644;
+constexpr std::size_t kMaxNote = 64 << 10;
 constexpr int kOk = 200;
 constexpr int kConflict = 409;
 
@@ -33,11 +34,25 @@ Result<void> rename_aside(const std::filesystem::path& file, const std::string& 
   return {};
 }
 
+// What this would replace and nobody else may have: a checkpoint of more records, or of another log.
+Result<void> keep_better(const std::filesystem::path& file, const std::string& note) {
+  const Result<std::string> there = read_file(file, kMaxNote);
+  const Result<Checkpoint> old = there ? parse_checkpoint(*there) : Result<Checkpoint>(there.error());
+  const Result<Checkpoint> fresh = parse_checkpoint(note);
+  if (!old || !fresh || (old->origin == fresh->origin && old->head.size <= fresh->head.size)) return {};
+  const std::string id = old->origin.substr(old->origin.rfind('/') + 1);
+  return rename_aside(file, ".kept-" + printable(id, 40) + "-" + std::to_string(old->head.size));
+}
+
 }  // namespace
 
 CheckpointPlace file_place(const std::filesystem::path& file) {
-  return {file.string(), [file](const std::string& note) { return write_file(file, note, kPublicMode); },
-          [file] { return read_file(file, 64 << 10); }};
+  return {file.string(),
+          [file](const std::string& note) -> Result<void> {
+            if (const Result<void> kept = keep_better(file, note); !kept) return kept;
+            return write_file(file, note, kPublicMode);
+          },
+          [file] { return read_file(file, kMaxNote); }};
 }
 
 // ---- opening ---------------------------------------------------------------------------------------------
@@ -60,8 +75,7 @@ Result<std::unique_ptr<CheckpointKeeper>> CheckpointKeeper::open(Options options
   const std::filesystem::path dir = options.data_dir;
   std::error_code error;
   std::filesystem::create_directories(dir / "checkpoints", error);
-  if (error)
-    return Error{Errc::io, "cannot make " + (dir / "checkpoints").string() + ": " + error.message()};
+  if (error) return Error{Errc::io, "cannot make " + (dir / "checkpoints").string() + ": " + error.message()};
   Result<NoteSigner> signer = read_checkpoint_signer(dir);
   const Result<NoteVerifier> written = read_checkpoint_key(checkpoint_public_file(dir));
   const bool fits = signer && signer->verifier().name() == origin;
@@ -70,7 +84,8 @@ Result<std::unique_ptr<CheckpointKeeper>> CheckpointKeeper::open(Options options
     const std::string key = signer->verifier().str() + "\n";
     if (const auto again = write_file(checkpoint_public_file(dir), key, kPublicMode); !again) return again.error();
   }
-  if (fits) return std::unique_ptr<CheckpointKeeper>(new CheckpointKeeper(std::move(options), ledger, *std::move(signer)));
+  if (fits)
+    return std::unique_ptr<CheckpointKeeper>(new CheckpointKeeper(std::move(options), ledger, *std::move(signer)));
 
   // No key yet, or the key of another log, or a key that was lost.
   std::optional<NoteVerifier> old;
@@ -113,12 +128,12 @@ std::vector<CheckpointKeeper::Seen> CheckpointKeeper::look_everywhere() {
       tell(true, "the checkpoint in " + place + " cannot be compared with this log: " + checkpoint.error().message);
   };
   const std::filesystem::path latest = latest_checkpoint_file(options_.data_dir);
-  add(latest.string(), read_file(latest, 64 << 10));
+  add(latest.string(), read_file(latest, kMaxNote));
   const std::filesystem::path all = all_checkpoints_file(options_.data_dir);
-  if (const auto kept = read_checkpoints(all, signer_->verifier()); !kept)
-    tell(true, kept.error().message);
-  else if (!kept->empty())
-    seen.push_back({all.string(), kept->back()});
+  if (const auto last = settle_last_checkpoint(all, signer_->verifier()))
+    seen.push_back({all.string(), *last});
+  else if (last.error().code != Errc::not_found)
+    tell(true, last.error().message);
   for (const CheckpointPlace& place : options_.places) add(place.name, place.get());
   return seen;
 }
@@ -143,8 +158,7 @@ Result<bool> CheckpointKeeper::notice_past() {
   }
   std::vector<Seen> everywhere = look_everywhere();
   if (replaced_) everywhere.push_back(*replaced_);
-  const auto known =
-      read_checkpoints(lost_checkpoints_file(options_.data_dir), signer_->verifier());
+  const auto known = read_checkpoints(lost_checkpoints_file(options_.data_dir), signer_->verifier());
   std::optional<Seen> worst;
   for (const Seen& seen : everywhere) {
     if (known && contains(*known, seen.checkpoint)) continue;
@@ -152,7 +166,7 @@ Result<bool> CheckpointKeeper::notice_past() {
     if (!fits) return fits.error();
     const std::uint64_t size = seen.checkpoint.head.size;
     if (*fits && size >= covered_) {
-      covered_ = size;
+      covered_ = signed_ = size;
       const std::lock_guard lock(mutex_);
       latest_ = seen.checkpoint.note.str();
     }
@@ -185,10 +199,11 @@ Result<void> CheckpointKeeper::record_loss(const Seen& seen, const std::string& 
   proposal.records.push_back(std::move(record));
   const Result<Committed> committed = ledger_.append_and_wait(std::move(proposal));
   if (!committed) return committed.error();
-  tell(true, words + ". What was stored, released, held or revoked in them is not known here: nodes that joined then " +
-                 "are refused or bound anew, names released then are taken, and tokens revoked then are valid. " +
-                 "Recorded as epoch_started (" + cause + "), seq " + std::to_string(committed->last()) +
-                 "; if nobody restored an older copy, somebody changed the log: see RUNBOOK, \"The log went back\"");
+  tell(true,
+       words + ". What was stored, released, held or revoked in them is not known here: nodes that joined then " +
+           "are refused or bound anew, names released then are taken, and tokens revoked then are valid. " +
+           "Recorded as epoch_started (" + cause + "), seq " + std::to_string(committed->last()) +
+           "; if nobody restored an older copy, somebody changed the log: see RUNBOOK, \"The log went back\"");
   return {};
 }
 
@@ -197,15 +212,15 @@ Result<void> CheckpointKeeper::forget(const std::vector<Checkpoint>& gone) {
   const std::filesystem::path& dir = options_.data_dir;
   std::vector<Checkpoint> kept;
   std::vector<Checkpoint> lost = gone;
-  if (const auto all = read_checkpoints(all_checkpoints_file(dir), signer_->verifier()); all) {
-    for (const Checkpoint& checkpoint : *all) {
-      const Result<bool> fits = agrees(checkpoint);
-      if (!fits) return fits.error();
-      if (*fits)
-        kept.push_back(checkpoint);
-      else if (!contains(lost, checkpoint))
-        lost.push_back(checkpoint);
-    }
+  const auto all = read_checkpoints(all_checkpoints_file(dir), signer_->verifier());
+  if (!all) return all.error();
+  for (const Checkpoint& checkpoint : *all) {
+    const Result<bool> fits = agrees(checkpoint);
+    if (!fits) return fits.error();
+    if (*fits)
+      kept.push_back(checkpoint);
+    else if (!contains(lost, checkpoint))
+      lost.push_back(checkpoint);
   }
   std::sort(lost.begin(), lost.end(),
             [](const Checkpoint& a, const Checkpoint& b) { return a.head.size < b.head.size; });
@@ -213,7 +228,7 @@ Result<void> CheckpointKeeper::forget(const std::vector<Checkpoint>& gone) {
     if (const auto added = add_checkpoint(lost_checkpoints_file(dir), checkpoint); !added) return added;
   if (const auto written = write_checkpoints(all_checkpoints_file(dir), kept); !written) return written;
   const std::lock_guard lock(mutex_);
-  covered_ = kept.empty() ? 0 : kept.back().head.size;
+  covered_ = signed_ = kept.empty() ? 0 : kept.back().head.size;
   latest_ = kept.empty() ? std::string() : kept.back().note.str();
   if (latest_.empty()) return remove_file(latest_checkpoint_file(dir));
   return write_file(latest_checkpoint_file(dir), latest_, kPublicMode);
@@ -229,7 +244,7 @@ std::string CheckpointKeeper::latest() const {
 Result<void> CheckpointKeeper::sign(bool record) {
   const Result<TreeHead> head = ledger_.log().tree();
   if (!head) return head.error();
-  if (head->size == 0 || head->size <= covered_) return {};
+  if (head->size <= (record ? covered_ : signed_)) return {};
   Checkpoint checkpoint;
   checkpoint.origin = signer_->verifier().name();
   checkpoint.head = *head;
@@ -243,7 +258,7 @@ Result<void> CheckpointKeeper::sign(bool record) {
     const std::lock_guard lock(mutex_);
     latest_ = checkpoint.note.str();
   }
-  covered_ = head->size;
+  covered_ = signed_ = head->size;
   uncovered_since_.reset();
   if (record) {
     Record signed_record;
@@ -293,10 +308,11 @@ std::vector<NoteSignature> CheckpointKeeper::cosign(const Checkpoint& checkpoint
     for (int attempt = 0; attempt < 2; ++attempt) {
       const Result<TreeProof> proof = consistency_proof(seen, checkpoint.head.size, ledger_.log().tree_nodes());
       if (!proof) {
-        answer = seen > checkpoint.head.size
-                     ? Error{Errc::conflict, "it has seen " + std::to_string(seen) + " records of this log, which has " +
-                                                 std::to_string(checkpoint.head.size) + ": was an older copy restored?"}
-                     : proof.error();
+        answer =
+            seen > checkpoint.head.size
+                ? Error{Errc::conflict, "it has seen " + std::to_string(seen) + " records of this log, which has " +
+                                            std::to_string(checkpoint.head.size) + ": was an older copy restored?"}
+                : proof.error();
         break;
       }
       std::string body = "old " + std::to_string(seen) + "\n";
@@ -318,8 +334,10 @@ std::vector<NoteSignature> CheckpointKeeper::cosign(const Checkpoint& checkpoint
         for (const NoteSignature& signature : *given)
           if (witness.key.made(signature) && witness.key.verifies(checkpoint.note.text, signature))
             all.push_back(signature);
-      if (all.size() == before) problem = "its answer holds no cosignature of the key " + witness.key.key_id();
-      else seen = checkpoint.head.size;
+      if (all.size() == before)
+        problem = "its answer holds no cosignature of the key " + witness.key.key_id();
+      else
+        seen = checkpoint.head.size;
     }
     if (problem && !witness_failed_[i])
       tell(true, "the witness " + witness.key.name() + " does not cosign: " + *problem);

@@ -1,15 +1,16 @@
 // Signs checkpoints while the ledger is written, keeps them, and sends copies to further places; and looks, at the
 // start, whether this log is still the one that the newest checkpoint saw.
 //
-// A checkpoint is due when `every_records` records are not covered by one, or some have not been for `every_seconds`.
-// What is signed is durable already. It is written to checkpoints/ first, then recorded (checkpoint_signed), then sent
-// to the places; a place that cannot be written is told of once, and tried again with the next checkpoint. The record
-// of a checkpoint does not make another one due: a log that rests is at rest.
+// A checkpoint is due when `every_records` records are not covered by one, or some have not been for
+// `every_seconds`. What is signed is durable already. It is written to checkpoints/ first, then recorded
+// (checkpoint_signed), then sent to the places; a place that cannot be written is told of once, and tried again
+// with the next checkpoint. The record of a checkpoint does not make another one due: a log that rests is at rest.
 //
 // Why a place is worth having: whoever can write the data directory can rewrite log, tree, key and checkpoints
 // together. A copy that has left the machine still shows it, and so does a machine that was set back to a snapshot.
 //
-// Threads: open(), notice_past(), start(), stop() and finish() from the owner's; latest() from any. Its own thread signs.
+// Threads: open(), notice_past(), start(), stop() and finish() from the owner's; latest() from any. Its own thread
+// signs.
 #pragma once
 
 #include <condition_variable>
@@ -32,7 +33,8 @@ struct CheckpointPlace {
   std::function<Result<void>(const std::string& note)> put;
   std::function<Result<std::string>()> get;  // Errc::not_found: nothing there yet
 };
-// A file, replaced whole.
+// A file, replaced whole. A checkpoint in it that saw more records, or another log, is first renamed to
+// <file>.kept-<id of its log>-<size>.
 CheckpointPlace file_place(const std::filesystem::path& file);
 
 // Somebody who signs what he has seen of us (C2SP tlog-witness).
@@ -99,12 +101,13 @@ class CheckpointKeeper {
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  bool stopping_ = false;                                // guarded by mutex_
-  std::string latest_;                                   // guarded by mutex_
+  bool stopping_ = false;  // guarded by mutex_
+  std::string latest_;     // guarded by mutex_
   std::thread thread_;
 
   // Of the thread that signs.
-  Seq covered_ = 0;
+  std::uint64_t signed_ = 0;  // size of the newest checkpoint
+  Seq covered_ = 0;           // that, and the record of it
   std::optional<std::chrono::steady_clock::time_point> uncovered_since_;
   std::vector<bool> place_failed_, witness_failed_;
   std::vector<std::uint64_t> witness_size_;

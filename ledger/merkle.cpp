@@ -12,7 +12,8 @@ constexpr int kNoPrefix = -1;
 constexpr int kLeafPrefix = 0;
 constexpr int kNodePrefix = 1;
 
-// One context a thread, and one look-up of the algorithm: OpenSSL 3 takes longer to find SHA-256 than to compute it.
+// One context a thread, and one look-up of the algorithm: OpenSSL 3 takes longer to find SHA-256 than to compute
+// it.
 class Sha256 {
  public:
   Sha256() { must(context_ != nullptr && algorithm() != nullptr, "SHA-256"); }

@@ -29,9 +29,8 @@ using DigestPtr = std::unique_ptr<EVP_MD_CTX, FreeWith<EVP_MD_CTX_free>>;
 Error invalid(std::string message) { return {Errc::invalid, std::move(message)}; }
 
 bool is_name(std::string_view name) {
-  return !name.empty() && name.size() <= 256 && std::all_of(name.begin(), name.end(), [](char c) {
-    return c > ' ' && c != '+' && c != '\x7f';
-  });
+  return !name.empty() && name.size() <= 256 &&
+         std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c != '+' && c != '\x7f'; });
 }
 
 Result<std::string> decode(std::string_view text) {
@@ -180,8 +179,9 @@ Result<NoteSigner> NoteSigner::from_seed(std::string_view name, Type type, Secre
   must(key != nullptr, "Ed25519");
   std::string public_key(1 + kKeyBytes, static_cast<char>(type));
   std::size_t length = kKeyBytes;
-  must(EVP_PKEY_get_raw_public_key(key.get(), reinterpret_cast<unsigned char*>(public_key.data()) + 1, &length) == 1,
-       "Ed25519");
+  must(
+      EVP_PKEY_get_raw_public_key(key.get(), reinterpret_cast<unsigned char*>(public_key.data()) + 1, &length) == 1,
+      "Ed25519");
   return NoteSigner(NoteVerifier(std::string(name), std::move(public_key)), std::move(seed));
 }
 
@@ -204,8 +204,7 @@ Result<NoteSigner> NoteSigner::parse(const Secret& text) {
   if (!is_name(name) || !key || key->reveal().size() != 1 + kKeyBytes ||
       (key->reveal()[0] != kLog && key->reveal()[0] != kWitness))
     return invalid("not a private key of the form PRIVATE+KEY+<name>+<8 hex digits>+<base64>");
-  Result<NoteSigner> signer =
-      from_seed(name, static_cast<Type>(key->reveal()[0]), Secret(key->reveal().substr(1)));
+  Result<NoteSigner> signer = from_seed(name, static_cast<Type>(key->reveal()[0]), Secret(key->reveal().substr(1)));
   if (signer && signer->verifier_.key_id_ != id)
     return invalid("the private key's id does not fit it: it was changed");
   return signer;

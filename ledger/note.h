@@ -4,7 +4,8 @@
 //   <empty line>
 //   — <name> <base64 of 4 bytes key id and the signature>        one line per signature
 //
-// Ed25519 only: type 1 signs the text; type 4, a witness, signs the text and the time it saw it at. Values; any thread.
+// Ed25519 only: type 1 signs the text; type 4, a witness, signs the text and the time it saw it at. Values; any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,8 @@ namespace ledger {
 
 struct NoteSignature {
   std::string name;
-  std::string key_id;  // 8 hex digits
-  std::string bytes;   // of type 4: 8 bytes time, big-endian, and the signature
+  std::string key_id;        // 8 hex digits
+  std::string bytes;         // of type 4: 8 bytes time, big-endian, and the signature
   std::string line() const;  // "— ...", with its newline
 };
 

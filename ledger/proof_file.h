@@ -31,10 +31,10 @@ std::string inclusion_file(std::string_view record, std::uint64_t index, const T
 std::string consistency_file(const TreeProof& proof, const Checkpoint& older, const Checkpoint& newer);
 
 struct Proven {
-  Checkpoint checkpoint;             // the newer one
-  std::optional<Checkpoint> older;   // of a consistency proof
-  Seq seq = 0;                       // of an inclusion proof, with the record
-  std::optional<Record> record;      // none when it is of a kind or format that this program does not know
+  Checkpoint checkpoint;            // the newer one
+  std::optional<Checkpoint> older;  // of a consistency proof
+  Seq seq = 0;                      // of an inclusion proof, with the record
+  std::optional<Record> record;     // none when it is of a kind or format that this program does not know
 };
 
 // What the file proves to who trusts `key`. Errc::invalid when it is no proof, or proves nothing; then why.

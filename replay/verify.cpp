@@ -47,9 +47,9 @@ namespace {
 constexpr std::uint64_t kShown = 20;
 constexpr unsigned kChunkLevel = 10;  // records are checked in complete subtrees of this height
 constexpr Seq kChunk = Seq{1} << kChunkLevel;
-constexpr std::size_t kChangedKept = 1000;     // changed records that are looked at closely
-constexpr std::size_t kMovedCompared = 64;     // of these, how many are compared each with each
-constexpr std::size_t kBitsTried = 4096;       // bytes of a record in which a flipped bit is looked for
+constexpr std::size_t kChangedKept = 1000;  // changed records that are looked at closely
+constexpr std::size_t kMovedCompared = 64;  // of these, how many are compared each with each
+constexpr std::size_t kBitsTried = 4096;    // bytes of a record in which a flipped bit is looked for
 
 std::string index_name(Index index, std::string_view value) {
   const char* what = index == Index::node          ? "node"
@@ -109,8 +109,8 @@ struct Chunk {
 Result<Record> decode_at(Seq seq, std::string_view bytes) {
   Result<Record> record = decode_record(bytes);
   if (record && record->seq != seq)
-    return Error{Errc::corrupt, "stored under seq " + std::to_string(seq) + " but says it is seq " +
-                                    std::to_string(record->seq)};
+    return Error{Errc::corrupt,
+                 "stored under seq " + std::to_string(seq) + " but says it is seq " + std::to_string(record->seq)};
   return record;
 }
 
@@ -218,7 +218,11 @@ class ChunkReader {
 class ChunkStream {
  public:
   ChunkStream(const EventLog& log, const std::string& key, Seq head, bool with_tree, unsigned threads)
-      : log_(log), key_(key), head_(head), with_tree_(with_tree), chunks_((head + kChunk - 1) / kChunk),
+      : log_(log),
+        key_(key),
+        head_(head),
+        with_tree_(with_tree),
+        chunks_((head + kChunk - 1) / kChunk),
         window_(4 * threads) {
     for (unsigned i = 0; i < threads; ++i) workers_.emplace_back([this] { work(); });
   }
@@ -283,7 +287,8 @@ class Verifier {
   }
 
   Result<VerifyReport> run() {
-    const unsigned threads = options_.threads != 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
+    const unsigned threads =
+        options_.threads != 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
     SetSum listed(key_);
     Result<void> walked;
     std::thread index([&] { walked = sum_index(listed); });
@@ -346,7 +351,8 @@ class Verifier {
   void check_record(Seq seq, const Result<Record>& record) {
     ++report_.records;
     if (seq != next_)
-      found(Damage::kGap, next_, "records " + std::to_string(next_) + " to " + std::to_string(seq - 1) + " are missing");
+      found(Damage::kGap, next_,
+            "records " + std::to_string(next_) + " to " + std::to_string(seq - 1) + " are missing");
     next_ = seq + 1;
     if (!record) {
       unreadable_.insert(seq);
@@ -375,8 +381,8 @@ class Verifier {
     if (chunk.last.size() != completed.size() + kChunkLevel ||
         !std::equal(completed.begin(), completed.end(), chunk.last.begin() + kChunkLevel)) {
       upper_whole_ = false;
-      found(Damage::kTreeDiffers, upper_.size(), "the tree at entry " + std::to_string(upper_.size()) +
-                                                     " contradicts itself");
+      found(Damage::kTreeDiffers, upper_.size(),
+            "the tree at entry " + std::to_string(upper_.size()) + " contradicts itself");
     }
   }
 
@@ -388,7 +394,8 @@ class Verifier {
 
   // The seq under which the tree knows this record, if it was only moved: as it is, or with its number changed.
   std::optional<Seq> former_seq(const Changed& changed, const std::map<std::string_view, Seq>& leaves) const {
-    if (const auto moved = leaves.find(view_of(leaf_hash(changed.bytes))); moved != leaves.end()) return moved->second;
+    if (const auto moved = leaves.find(view_of(leaf_hash(changed.bytes))); moved != leaves.end())
+      return moved->second;
     Result<Record> record = decode_record(changed.bytes);
     if (!record) return std::nullopt;
     std::vector<Seq> candidates = {changed.seq + 1, changed.seq - 1};
@@ -431,11 +438,13 @@ class Verifier {
       const auto next = former.find(seq + 1);
       if (was == former.end()) {
         if (next != former.end() && next->second == seq) {
-          found(Damage::kRecordInserted, seq, name + " was inserted: those after it are the tree's records one number lower");
+          found(Damage::kRecordInserted, seq,
+                name + " was inserted: those after it are the tree's records one number lower");
           in_run = seq + 1;
         } else if (const auto bit = bits_looked_for++ < kShown ? flipped_bit(changed) : std::nullopt) {
-          found(Damage::kBitFlipped, seq, "one bit of " + name + " is flipped: bit " + std::to_string(*bit % 8) +
-                                              " of byte " + std::to_string(*bit / 8));
+          found(Damage::kBitFlipped, seq,
+                "one bit of " + name + " is flipped: bit " + std::to_string(*bit % 8) + " of byte " +
+                    std::to_string(*bit / 8));
         } else {
           found(Damage::kRecordChanged, seq, changed_text(seq));
         }
@@ -446,8 +455,9 @@ class Verifier {
       } else if (was->second == seq - 1 && in_run == seq) {
         in_run = seq + 1;
       } else {
-        found(Damage::kRecordMoved, seq, name + " is the tree's record " + std::to_string(was->second) +
-                                             ": records were put in another order");
+        found(
+            Damage::kRecordMoved, seq,
+            name + " is the tree's record " + std::to_string(was->second) + ": records were put in another order");
       }
     }
     // What was numbered anew goes on to the end, where the log is one longer or shorter than the tree.
@@ -471,8 +481,9 @@ class Verifier {
             "the tail was cut off: the tree has " + std::to_string(size) + " entries, the last record is " +
                 std::to_string(report_.head));
     if (beyond_ > 0)
-      found(Damage::kTreeDiffers, size + 1, "the tree lacks " + std::to_string(beyond_) + " of the records; it has " +
-                                                std::to_string(size) + " entries");
+      found(Damage::kTreeDiffers, size + 1,
+            "the tree lacks " + std::to_string(beyond_) + " of the records; it has " + std::to_string(size) +
+                " entries");
     if (const Result<TreeHead> tree = log_.tree()) report_.tree = *tree;
   }
 
@@ -487,11 +498,12 @@ class Verifier {
     for (const KnownCheckpoint& known : options_.checkpoints) {
       const Checkpoint& checkpoint = known.checkpoint;
       if (checkpoint.origin != origin_of(report_.ledger))
-        found(Damage::kOtherLog, 0, "the checkpoint in " + known.where + " is of " + printable(checkpoint.origin, 100) +
-                                        ", this log is " + origin_of(report_.ledger) +
-                                        ": the log was replaced, or this is another one");
+        found(Damage::kOtherLog, 0,
+              "the checkpoint in " + known.where + " is of " + printable(checkpoint.origin, 100) +
+                  ", this log is " + origin_of(report_.ledger) + ": the log was replaced, or this is another one");
       else
-        claims.push_back({"the checkpoint in " + known.where, checkpoint.head.size, to_hex(view_of(checkpoint.head.root))});
+        claims.push_back(
+            {"the checkpoint in " + known.where, checkpoint.head.size, to_hex(view_of(checkpoint.head.root))});
     }
     for (const auto& [seq, recorded] : recorded_)
       claims.push_back({"record " + std::to_string(seq) + " (checkpoint_signed)",
@@ -511,9 +523,9 @@ class Verifier {
         agreed = report_.covered = claim.size;
         continue;
       }
-      const std::string between = agreed + 1 < claim.size
-                                      ? "records " + std::to_string(agreed + 1) + " to " + std::to_string(claim.size) + " are"
-                                      : "record " + std::to_string(claim.size) + " is";
+      const std::string between = agreed + 1 < claim.size ? "records " + std::to_string(agreed + 1) + " to " +
+                                                                std::to_string(claim.size) + " are"
+                                                          : "record " + std::to_string(claim.size) + " is";
       found(Damage::kCheckpointDiffers, agreed + 1,
             claim.where + " saw another log: " + between + " not what was signed" +
                 (agreed > 0 ? ", those before are" : ", and no older checkpoint agrees"));
@@ -523,15 +535,16 @@ class Verifier {
 
   // A checkpoint saw more records than there are.
   void past_the_end(const std::string& where, std::uint64_t size) {
-    const std::string saw = where + " saw " + std::to_string(size) + " records, and there are " +
-                            std::to_string(report_.head) + ": ";
+    const std::string saw =
+        where + " saw " + std::to_string(size) + " records, and there are " + std::to_string(report_.head) + ": ";
     const bool traces = report_.count(Damage::kTailCut) > 0 || report_.count(Damage::kIndexToNothing) > 0 ||
                         report_.count(Damage::kProjectionDiffers) > 0;
     if (traces)
       found(Damage::kTailCut, report_.head + 1, saw + "the tail was cut off, and left traces");
     else
-      found(Damage::kRolledBack, report_.head + 1, saw + "an older copy was restored, or the tail was taken out of " +
-                                                       "everything; what is left holds together");
+      found(Damage::kRolledBack, report_.head + 1,
+            saw + "an older copy was restored, or the tail was taken out of " +
+                "everything; what is left holds together");
   }
 
   // Every record's entries, and every entry's record: only when the sums say that something is wrong.
@@ -656,7 +669,8 @@ VerifyOptions checkpoints_of(const std::filesystem::path& data_dir) {
       bad(checkpoints.error().message);
       continue;
     }
-    for (Checkpoint& checkpoint : *checkpoints) options.checkpoints.push_back({file.string(), std::move(checkpoint)});
+    for (Checkpoint& checkpoint : *checkpoints)
+      options.checkpoints.push_back({file.string(), std::move(checkpoint)});
   }
   if (const auto lost = read_checkpoints(lost_checkpoints_file(data_dir), *key)) options.lost = lost->size();
   return options;
@@ -670,7 +684,10 @@ Result<void> add_checkpoints(VerifyOptions& options, const std::filesystem::path
       key ? Result<NoteVerifier>(*key) : read_checkpoint_key(checkpoint_public_file(data_dir));
   if (!used) return used.error();
   if (const Result<Checkpoint> first = parse_checkpoint(*text); first && first->origin != used->name()) {
-    options.checkpoints.push_back({file.string(), *first});  // of another log: that is what the report will say
+    options.found.push_back({Damage::kOtherLog, 0,
+                             "the checkpoint in " + file.string() + " is of " + printable(first->origin, 100) +
+                                 ", and the key is that of " + used->name() +
+                                 ": the log was replaced, or one of the two is of another log"});
     return {};
   }
   Result<std::vector<Checkpoint>> checkpoints = open_checkpoints(*text, *used);

@@ -14,14 +14,19 @@ namespace json = boost::json;
 
 constexpr const char* kFooter =
     "Checks that every record is there once, can be read and is stamped no earlier than the one before; that the\n"
-    "indexes list exactly what the records say; that the stored state of every node is what its records make of it;\n"
-    "that every record is the one that the Merkle tree was made of; and that the tree is the one that every checkpoint\n"
+    "indexes list exactly what the records say; that the stored state of every node is what its records make of "
+    "it;\n"
+    "that every record is the one that the Merkle tree was made of; and that the tree is the one that every "
+    "checkpoint\n"
     "of the server saw. Works beside a running server, and changes nothing.\n\n"
-    "Who can write the data directory can rewrite all of that together. So keep checkpoints elsewhere (ledger serve\n"
+    "Who can write the data directory can rewrite all of that together. So keep checkpoints elsewhere (ledger "
+    "serve\n"
     "--checkpoint-to), and the public key too (<data-dir>/cred/checkpoint.pub), and compare:\n\n"
     "  ledger verify --against /mnt/audit/checkpoint --key /mnt/audit/checkpoint.pub\n\n"
-    "What is found is told apart: a flipped bit, a rewritten, removed, inserted or moved record, a tail that was cut off,\n"
-    "an older copy that was restored (a checkpoint saw more), another log. Between two checkpoints it is located even\n"
+    "What is found is told apart: a flipped bit, a rewritten, removed, inserted or moved record, a tail that was "
+    "cut off,\n"
+    "an older copy that was restored (a checkpoint saw more), another log. Between two checkpoints it is located "
+    "even\n"
     "when the tree was rewritten too.\n\n"
     "Examples:\n"
     "  ledger verify\n"
@@ -56,9 +61,9 @@ json::object to_json(const replay::VerifyReport& report) {
           {"records", report.records},
           {"index_entries", report.index_entries},
           {"nodes", report.nodes},
-          {"tree", report.has_tree ? json::value{{"size", report.tree.size},
-                                                 {"root", to_hex(view_of(report.tree.root))}}
-                                   : json::value(nullptr)},
+          {"tree", report.has_tree
+                       ? json::value{{"size", report.tree.size}, {"root", to_hex(view_of(report.tree.root))}}
+                       : json::value(nullptr)},
           {"checkpoints", report.checkpoints},
           {"covered", report.covered},
           {"lost_checkpoints", report.lost},
@@ -101,7 +106,8 @@ int run(const Arguments& arguments) {
     key = *read;
   }
   for (const std::string& file : arguments.against)
-    if (const auto added = replay::add_checkpoints(options, data_dir, file, key); !added) return fail(added.error());
+    if (const auto added = replay::add_checkpoints(options, data_dir, file, key); !added)
+      return fail(added.error());
   const auto log = EventLog::follow({.dir = data_dir / "events"});
   if (!log) return fail(log.error());
   Result<replay::VerifyReport> report = [&] {
@@ -113,7 +119,6 @@ int run(const Arguments& arguments) {
     std::printf("%s\n", json::serialize(to_json(*report)).c_str());
   else
     print_text(*report);
-  if (std::fflush(stdout) != 0) return fail({Errc::io, "the report could not be written to standard output"});
   return report->sound() ? 0 : 1;
 }
 
@@ -126,8 +131,9 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->add_option("--data-dir", arguments->data_dir, "The server's data directory")->capture_default_str();
   command->add_option("--against", arguments->against,
                       "File with a checkpoint that was kept elsewhere (repeatable)");
-  command->add_option("--key", arguments->key,
-                      "Public key that --against must be signed with (default: the data directory's, which proves less)");
+  command->add_option(
+      "--key", arguments->key,
+      "Public key that --against must be signed with (default: the data directory's, which proves less)");
   command->add_option("--threads", arguments->threads, "Threads; 0: one per core")->capture_default_str();
   command->add_option("--format", arguments->format, "What to print")
       ->check(CLI::IsMember({"text", "json"}))

@@ -15,14 +15,14 @@ namespace ledger {
 namespace {
 
 namespace fs = std::filesystem;
+using test::file_bytes;
+using test::mode_of;
+using test::put_file;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
-using test::file_bytes;
-using test::mode_of;
-using test::put_file;
 
 class CheckpointKeeperTest : public test::LedgerTest {
  protected:
@@ -154,7 +154,8 @@ TEST_F(CheckpointKeeperTest, ARestartIsNoLoss) {
   EXPECT_THAT(told_, IsEmpty());
 }
 
-// The log was put back to an older copy: it is told, recorded, and the checkpoints that it cannot keep are kept apart.
+// The log was put back to an older copy: it is told, recorded, and the checkpoints that it cannot keep are kept
+// apart.
 TEST_F(CheckpointKeeperTest, AnOlderCopyIsNoticed) {
   start();
   registers("web-1", "aa");
@@ -173,17 +174,17 @@ TEST_F(CheckpointKeeperTest, AnOlderCopyIsNoticed) {
   EXPECT_TRUE(notices());
   ASSERT_THAT(told_, SizeIs(1));
   EXPECT_THAT(told_[0], HasSubstr("! this log went back: it has 2 records, and the checkpoint in"));
-  EXPECT_THAT(told_[0], HasSubstr("saw 4; records 3 to 4 are lost"));
+  EXPECT_THAT(told_[0], HasSubstr("saw 5; records 3 to 5 are lost"));
   EXPECT_THAT(told_[0], HasSubstr("tokens revoked then are valid"));
   const Record last = records().back();
   const auto* epoch = as<EpochStarted>(last);
   ASSERT_NE(epoch, nullptr);
   EXPECT_EQ(epoch->cause, "restored");
-  EXPECT_EQ(epoch->head_before, 4);
+  EXPECT_EQ(epoch->head_before, 5);
   EXPECT_EQ(epoch->head_after, 2);
-  EXPECT_THAT(last.note, HasSubstr("records 3 to 4 are lost"));
+  EXPECT_THAT(last.note, HasSubstr("records 3 to 5 are lost"));
   EXPECT_EQ(ledger_->epoch(), 2);
-  EXPECT_THAT(*read_checkpoints(lost_checkpoints_file(dir_.path()), key()), SizeIs(1));
+  EXPECT_THAT(*read_checkpoints(lost_checkpoints_file(dir_.path()), key()), SizeIs(2));
   sign();
   for (const Checkpoint& checkpoint : kept())
     EXPECT_EQ(*root_at(checkpoint.head.size, ledger_->log().tree_nodes()), checkpoint.head.root);
@@ -217,7 +218,8 @@ TEST_F(CheckpointKeeperTest, ACopyElsewhereKnowsBetterThanTheDataDirectory) {
   ASSERT_THAT(told_, SizeIs(1));
   EXPECT_THAT(told_[0], HasSubstr("the checkpoint in " + (elsewhere / "checkpoint").string() + " saw 12"));
   EXPECT_EQ(as<EpochStarted>(records().back())->head_after, 2);
-  EXPECT_THAT(*read_checkpoints(lost_checkpoints_file(dir_.path()), key()), SizeIs(1)) << "kept here before it is replaced";
+  EXPECT_THAT(*read_checkpoints(lost_checkpoints_file(dir_.path()), key()), SizeIs(1))
+      << "kept here before it is replaced";
   sign();
   EXPECT_EQ(open_checkpoint(file_bytes(elsewhere / "checkpoint"), key())->head.size, 3U);
   stop();
@@ -396,21 +398,35 @@ TEST_F(CheckpointKeeperTest, AWitnessThatSawMoreSaysSo) {
   witness.seen_.size = 1000;
   registers("web-1", "aa");
   sign();
-  EXPECT_THAT(told_, ElementsAre(HasSubstr("! the witness example.org/w1 does not cosign: it has seen 1000 records")));
+  EXPECT_THAT(told_,
+              ElementsAre(HasSubstr("! the witness example.org/w1 does not cosign: it has seen 1000 records")));
   EXPECT_THAT(open_checkpoint(keeper_->latest(), key())->note.signatures, SizeIs(1));
 }
 
-TEST_F(CheckpointKeeperTest, ATornFileOfCheckpointsIsNoticed) {
+// A crash while a checkpoint is added leaves a part of it: the next start takes it away, and nothing else.
+TEST_F(CheckpointKeeperTest, ATornCheckpointIsNoticedAndTakenAway) {
   start();
   registers("web-1", "aa");
   sign();
-  const std::string whole = file_bytes(all_checkpoints_file(dir_.path()));
-  for (std::size_t length = 1; length < whole.size(); ++length) {
-    put_file(all_checkpoints_file(dir_.path()), whole + whole.substr(0, length));
-    EXPECT_FALSE(read_checkpoints(all_checkpoints_file(dir_.path()), key()).has_value()) << length;
+  registers("web-2", "aa");
+  sign();
+  const fs::path file = all_checkpoints_file(dir_.path());
+  const std::string whole = file_bytes(file);
+  const std::string last = keeper_->latest();
+  for (std::size_t length = 1; length < last.size(); ++length) {
+    put_file(file, whole + last.substr(0, length));
+    EXPECT_FALSE(read_checkpoints(file, key()).has_value()) << length;
+    const auto settled = settle_last_checkpoint(file, key());
+    ASSERT_TRUE(settled.has_value()) << length << ": " << settled.error().message;
+    EXPECT_EQ(settled->note.str(), last);
+    EXPECT_EQ(file_bytes(file), whole) << length;
   }
-  put_file(all_checkpoints_file(dir_.path()), whole + whole);
-  EXPECT_THAT(*read_checkpoints(all_checkpoints_file(dir_.path()), key()), SizeIs(2));
+  put_file(file, whole + last);
+  EXPECT_THAT(*read_checkpoints(file, key()), SizeIs(3));
+  put_file(file, last.substr(0, 40));
+  EXPECT_FALSE(settle_last_checkpoint(file, key()).has_value());
+  fs::remove(file);
+  EXPECT_EQ(settle_last_checkpoint(file, key()).error().code, Errc::not_found);
 }
 
 }  // namespace

@@ -38,8 +38,7 @@ TreeHash naive_root(const Entries& entries) {
   const auto middle = entries.begin() + static_cast<std::ptrdiff_t>(k);
   const TreeHash left = naive_root(Entries(entries.begin(), middle));
   const TreeHash right = naive_root(Entries(middle, entries.end()));
-  return *tree_hash_from(
-      bytes(sha256_hex('\1' + std::string(view_of(left)) + std::string(view_of(right)))));
+  return *tree_hash_from(bytes(sha256_hex('\1' + std::string(view_of(left)) + std::string(view_of(right)))));
 }
 
 // RFC 9162, 2.1.3.1: PATH(m, D_n).
@@ -80,7 +79,8 @@ class KeptTree {
     std::vector<TreeHash> completed;
     std::uint64_t index = edge_.size();
     edge_.append(leaf_hash(entry), &completed);
-    for (unsigned level = 0; level < completed.size(); ++level, index >>= 1) nodes_[{level, index}] = completed[level];
+    for (unsigned level = 0; level < completed.size(); ++level, index >>= 1)
+      nodes_[{level, index}] = completed[level];
   }
   ReadNode read() {
     return [this](unsigned level, std::uint64_t index) -> Result<TreeHash> {
@@ -111,9 +111,14 @@ Entries first(const Entries& entries, std::size_t count) {
 
 // The tree of certificate-transparency-go and of the reference implementations of RFC 6962.
 const Entries& reference_entries() {
-  static const Entries kEntries = {bytes(""),         bytes("00"),       bytes("10"),
-                                   bytes("2021"),     bytes("3031"),     bytes("40414243"),
-                                   bytes("5051525354555657"), bytes("606162636465666768696a6b6c6d6e6f")};
+  static const Entries kEntries = {bytes(""),
+                                   bytes("00"),
+                                   bytes("10"),
+                                   bytes("2021"),
+                                   bytes("3031"),
+                                   bytes("40414243"),
+                                   bytes("5051525354555657"),
+                                   bytes("606162636465666768696a6b6c6d6e6f")};
   return kEntries;
 }
 

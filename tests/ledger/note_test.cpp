@@ -16,7 +16,8 @@ constexpr const char* kPeterNote =
     "If you think cryptography is the answer to your problem,\n"
     "then you don't know what your problem is.\n"
     "\n"
-    "\xE2\x80\x94 PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
+    "\xE2\x80\x94 PeterNeumann "
+    "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
 
 TEST(Note, ReadsWhatAnotherImplementationSigned) {
   const auto note = parse_note(kPeterNote);
@@ -90,12 +91,14 @@ TEST(Note, WhatIsNoNote) {
 }
 
 TEST(Note, WhatIsNoKey) {
-  for (const char* text : {"", "PeterNeumann", "PeterNeumann+c74f20a3", "PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+  for (const char* text : {"", "PeterNeumann", "PeterNeumann+c74f20a3",
+                           "PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
                            "PeterNeumann+c74f20a3+ARpc", "+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
                            "PeterNeumann+c74f20a3+AhpC2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"})
     EXPECT_FALSE(NoteVerifier::parse(text).has_value()) << text;
   EXPECT_FALSE(NoteSigner::parse(Secret(kPeterKey)).has_value());
-  EXPECT_FALSE(NoteSigner::parse(Secret("PRIVATE+KEY+Peter+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz")).has_value());
+  EXPECT_FALSE(NoteSigner::parse(Secret("PRIVATE+KEY+Peter+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"))
+                   .has_value());
 }
 
 }  // namespace

@@ -43,26 +43,13 @@ class VerifyTest : public ::testing::Test {
     return std::string(1, index) + value + std::string(1, '\0') + key_of(seq);
   }
 
-  void spoil(const std::function<void(rocksdb::DB&, const std::vector<rocksdb::ColumnFamilyHandle*>&)>& how) {
-    log_.close();
-    rocksdb::Options options;
-    options.env = log_.env();
-    std::vector<rocksdb::ColumnFamilyDescriptor> families;
-    for (const char* name : {"default", "events", "index", "nodes", "tree"})
-      families.emplace_back(name, rocksdb::ColumnFamilyOptions());
-    std::vector<rocksdb::ColumnFamilyHandle*> handles;
-    rocksdb::DB* db = nullptr;
-    ASSERT_TRUE(rocksdb::DB::Open(options, "/ledger", families, &handles, &db).ok());
-    how(*db, handles);
-    for (auto* handle : handles) db->DestroyColumnFamilyHandle(handle);
-    delete db;
-    log_.reopen();
-  }
   void put(Family family, const std::string& key, const std::string& value) {
-    spoil([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[family], key, value).ok()); });
+    log_.spoil(
+        [&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[family], key, value).ok()); });
   }
   void remove(Family family, const std::string& key) {
-    spoil([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Delete({}, handles[family], key).ok()); });
+    log_.spoil(
+        [&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Delete({}, handles[family], key).ok()); });
   }
 
   // Verifies, and expects exactly this sort of damage, told in a sentence with this in it.
@@ -212,26 +199,13 @@ class TamperTest : public ::testing::Test {
     for (int shift = 56; shift >= 0; shift -= 8) key.push_back(static_cast<char>((seq >> shift) & 0xFF));
     return key;
   }
-  // Opens the store below EventLog.
-  void below(test::MemoryLog& log, const std::function<void(rocksdb::DB&, const std::vector<rocksdb::ColumnFamilyHandle*>&)>& how) {
-    log.close();
-    rocksdb::Options options;
-    options.env = log.env();
-    std::vector<rocksdb::ColumnFamilyDescriptor> families;
-    for (const char* name : {"default", "events", "index", "nodes", "tree"})
-      families.emplace_back(name, rocksdb::ColumnFamilyOptions());
-    std::vector<rocksdb::ColumnFamilyHandle*> handles;
-    rocksdb::DB* db = nullptr;
-    ASSERT_TRUE(rocksdb::DB::Open(options, "/ledger", families, &handles, &db).ok());
-    how(*db, handles);
-    for (auto* handle : handles) db->DestroyColumnFamilyHandle(handle);
-    delete db;
-  }
+  using Change = std::function<void(rocksdb::DB&, const std::vector<rocksdb::ColumnFamilyHandle*>&)>;
+  void below(const Change& how) { log_.spoil(how, false); }
   void put(Seq seq, const std::string& bytes) {
-    below(log_, [&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(seq), bytes).ok()); });
+    below([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(seq), bytes).ok()); });
   }
   void put(const std::vector<Record>& records) {
-    below(log_, [&](rocksdb::DB& db, const auto& handles) {
+    below([&](rocksdb::DB& db, const auto& handles) {
       for (const Record& one : records) ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(one.seq), encode(one)).ok());
     });
   }
@@ -240,7 +214,8 @@ class TamperTest : public ::testing::Test {
   void rewrite(const std::vector<Record>& records) {
     const std::string id = log_.log().id();
     other_.append(records);
-    below(other_, [&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[kMeta], "id", id).ok()); });
+    other_.spoil([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[kMeta], "id", id).ok()); },
+                 false);
     rewritten_ = true;
   }
 
@@ -298,7 +273,7 @@ TEST_F(TamperTest, ARewrittenRecordIsNamed) {
 }
 
 TEST_F(TamperTest, ARemovedRecordIsNamed) {
-  below(log_, [&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Delete({}, handles[kEvents], key_of(17)).ok()); });
+  below([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Delete({}, handles[kEvents], key_of(17)).ok()); });
   const VerifyReport found = report();
   EXPECT_EQ(text_of(found, Damage::kGap, 17), "records 17 to 17 are missing");
   EXPECT_EQ(found.count(Damage::kRecordChanged) + found.count(Damage::kTreeDiffers), 0u);
@@ -311,7 +286,7 @@ TEST_F(TamperTest, ARecordTakenOutAndTheRestNumberedAnew) {
     moved.back().seq = seq;
   }
   put(moved);
-  below(log_, [&](rocksdb::DB& db, const auto& handles) {
+  below([&](rocksdb::DB& db, const auto& handles) {
     ASSERT_TRUE(db.Delete({}, handles[kEvents], key_of(kRecords)).ok());
   });
   const VerifyReport found = report();
@@ -357,7 +332,7 @@ TEST_F(TamperTest, NeighboursInAnotherOrder) {
 }
 
 TEST_F(TamperTest, StoredBytesInAnotherOrder) {
-  below(log_, [&](rocksdb::DB& db, const auto& handles) {
+  below([&](rocksdb::DB& db, const auto& handles) {
     ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(12), encode(record(30))).ok());
     ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(30), encode(record(12))).ok());
   });
@@ -367,7 +342,7 @@ TEST_F(TamperTest, StoredBytesInAnotherOrder) {
 }
 
 TEST_F(TamperTest, ATailThatWasCutOffLeavesTraces) {
-  below(log_, [&](rocksdb::DB& db, const auto& handles) {
+  below([&](rocksdb::DB& db, const auto& handles) {
     for (Seq seq = 36; seq <= kRecords; ++seq) ASSERT_TRUE(db.Delete({}, handles[kEvents], key_of(seq)).ok());
   });
   const VerifyReport found = report();
@@ -399,7 +374,6 @@ TEST_F(TamperTest, ARewrittenLogIsLocatedBetweenCheckpoints) {
 
 TEST_F(TamperTest, AnotherLogIsNamed) {
   other_.append(history(kRecords));
-  other_.close();
   rewritten_ = true;
   const VerifyReport found = report();
   EXPECT_EQ(found.count(Damage::kOtherLog), 3u);
@@ -408,7 +382,7 @@ TEST_F(TamperTest, AnotherLogIsNamed) {
 
 TEST_F(TamperTest, ATreeThatContradictsItselfIsFound) {
   std::string hashes;
-  below(log_, [&](rocksdb::DB& db, const auto& handles) {
+  below([&](rocksdb::DB& db, const auto& handles) {
     ASSERT_TRUE(db.Get({}, handles[kTree], key_of(16), &hashes).ok());
     ASSERT_EQ(hashes.size(), 5 * sizeof(TreeHash));
     hashes[4 * sizeof(TreeHash)] = static_cast<char>(hashes[4 * sizeof(TreeHash)] ^ 1);
@@ -456,24 +430,14 @@ TEST(VerifyTree, LogsOfManyChunks) {
     EXPECT_GT(done, 4000u);
   }
   // Node 11/0 is the first above two chunks.
-  log.close();
-  rocksdb::Options options;
-  options.env = log.env();
-  std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  for (const char* name : {"default", "events", "index", "nodes", "tree"})
-    families.emplace_back(name, rocksdb::ColumnFamilyOptions());
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  rocksdb::DB* db = nullptr;
-  ASSERT_TRUE(rocksdb::DB::Open(options, "/ledger", families, &handles, &db).ok());
-  const std::string key("\0\0\0\0\0\0\x8\0", 8);
-  std::string hashes;
-  ASSERT_TRUE(db->Get({}, handles[4], key, &hashes).ok());
-  ASSERT_EQ(hashes.size(), 12 * sizeof(TreeHash));
-  hashes.back() = static_cast<char>(hashes.back() ^ 1);
-  ASSERT_TRUE(db->Put({}, handles[4], key, hashes).ok());
-  for (auto* handle : handles) db->DestroyColumnFamilyHandle(handle);
-  delete db;
-  log.reopen();
+  log.spoil([](rocksdb::DB& db, const auto& handles) {
+    const std::string key("\0\0\0\0\0\0\x8\0", 8);
+    std::string hashes;
+    ASSERT_TRUE(db.Get({}, handles[4], key, &hashes).ok());
+    ASSERT_EQ(hashes.size(), 12 * sizeof(TreeHash));
+    hashes.back() = static_cast<char>(hashes.back() ^ 1);
+    ASSERT_TRUE(db.Put({}, handles[4], key, hashes).ok());
+  });
   const Result<VerifyReport> report = verify(log.log());
   ASSERT_TRUE(report);
   EXPECT_EQ(report->count(Damage::kTreeDiffers), 1u);

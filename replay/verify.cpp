@@ -402,7 +402,7 @@ class Verifier {
     if (changed_.size() <= kMovedCompared)
       for (const Changed& other : changed_) candidates.push_back(other.seq);
     for (const Seq seq : candidates) {
-      if (seq == 0 || seq > log_.tree_size()) continue;
+      if (seq == 0 || seq == changed.seq || seq > log_.tree_size()) continue;
       const Result<TreeHash> leaf = log_.tree_nodes()(0, seq - 1);
       record->seq = seq;
       if (leaf && leaf_hash(encode(*record)) == *leaf) return seq;

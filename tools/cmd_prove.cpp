@@ -18,13 +18,12 @@ namespace json = boost::json;
 constexpr std::size_t kMaxProofBytes = 16 << 20;
 
 constexpr const char* kProveFooter =
-    "An inclusion proof shows that a record is in the log, unchanged, without showing any other record. It is a\n"
-    ".tlog-proof (c2sp.org/tlog-proof) with the record in it. A consistency proof shows that the log of one "
-    "checkpoint\n"
-    "is the beginning of the log of another: nothing of it was changed or taken out.\n\n"
-    "A size that no checkpoint has is signed now, with cred/checkpoint.key; without that key only sizes that have "
-    "a\n"
-    "checkpoint can be proved. Works beside a running server, and changes nothing.\n\n"
+    "An inclusion proof shows that a record is in the log, unchanged, without showing any other record.\n"
+    "It is a .tlog-proof (c2sp.org/tlog-proof) with the record in it. A consistency proof shows that\n"
+    "the log of one checkpoint is the beginning of the log of another: nothing of it was changed or\n"
+    "taken out.\n\n"
+    "A size that no checkpoint has is signed now, with cred/checkpoint.key; without that key only sizes\n"
+    "that have a checkpoint can be proved. Works beside a running server, and changes nothing.\n\n"
     "Examples:\n"
     "  ledger prove --seq 118 > 118.tlog-proof\n"
     "  ledger prove --from-size 1000 --to-size 9042 --output growth.proof\n"
@@ -32,8 +31,9 @@ constexpr const char* kProveFooter =
     "Exit status: 0 done, 1 no such record or size, or nothing to sign it with, 2 wrong usage.\n";
 
 constexpr const char* kCheckFooter =
-    "Needs the file and the public key that the log's operator handed out (<data-dir>/cred/checkpoint.pub, or\n"
-    "its one line as the argument), and nothing else: no log, no server, no network.\n\n"
+    "Needs the file and the public key that the log's operator handed out\n"
+    "(<data-dir>/cred/checkpoint.pub, or its one line as the argument), and nothing else: no log, no\n"
+    "server, no network.\n\n"
     "Examples:\n"
     "  ledger verify-proof 118.tlog-proof --key checkpoint.pub\n"
     "  ledger verify-proof growth.proof --key 'ledger/0123456789abcdef+1f2e3d4c+Ab...='\n\n"

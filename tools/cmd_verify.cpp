@@ -13,21 +13,18 @@ namespace {
 namespace json = boost::json;
 
 constexpr const char* kFooter =
-    "Checks that every record is there once, can be read and is stamped no earlier than the one before; that the\n"
-    "indexes list exactly what the records say; that the stored state of every node is what its records make of "
-    "it;\n"
-    "that every record is the one that the Merkle tree was made of; and that the tree is the one that every "
-    "checkpoint\n"
-    "of the server saw. Works beside a running server, and changes nothing.\n\n"
-    "Who can write the data directory can rewrite all of that together. So keep checkpoints elsewhere (ledger "
-    "serve\n"
-    "--checkpoint-to), and the public key too (<data-dir>/cred/checkpoint.pub), and compare:\n\n"
+    "Checks that every record is there once, can be read and is stamped no earlier than the one before;\n"
+    "that the indexes list exactly what the records say; that the stored state of every node is what\n"
+    "its records make of it; that every record is the one that the Merkle tree was made of; and that\n"
+    "the tree is the one that every checkpoint of the server saw. Works beside a running server, and\n"
+    "changes nothing.\n\n"
+    "Who can write the data directory can rewrite all of that together. So keep checkpoints elsewhere\n"
+    "(ledger serve --checkpoint-to), and the public key too (<data-dir>/cred/checkpoint.pub), and\n"
+    "compare:\n\n"
     "  ledger verify --against /mnt/audit/checkpoint --key /mnt/audit/checkpoint.pub\n\n"
-    "What is found is told apart: a flipped bit, a rewritten, removed, inserted or moved record, a tail that was "
-    "cut off,\n"
-    "an older copy that was restored (a checkpoint saw more), another log. Between two checkpoints it is located "
-    "even\n"
-    "when the tree was rewritten too.\n\n"
+    "What is found is told apart: a flipped bit, a rewritten, removed, inserted or moved record, a tail\n"
+    "that was cut off, an older copy that was restored (a checkpoint saw more), another log. Between\n"
+    "two checkpoints it is located even when the tree was rewritten too.\n\n"
     "Examples:\n"
     "  ledger verify\n"
     "  ledger verify --data-dir /srv/ledger --format json\n\n"
@@ -133,7 +130,8 @@ void add_verify(CLI::App& app, int& exit_code) {
                       "File with a checkpoint that was kept elsewhere (repeatable)");
   command->add_option(
       "--key", arguments->key,
-      "Public key that --against must be signed with (default: the data directory's, which proves less)");
+      "Public key that --against must be signed with (default: the\n"
+                      "data directory's, which proves less)");
   command->add_option("--threads", arguments->threads, "Threads; 0: one per core")->capture_default_str();
   command->add_option("--format", arguments->format, "What to print")
       ->check(CLI::IsMember({"text", "json"}))

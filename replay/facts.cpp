@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "replay/text.h"
 #include "replay/thresholds.h"
 
 namespace ledger::replay {
@@ -517,19 +518,9 @@ void Facts::find_family() {
 std::string Facts::short_name(const Fingerprint& fingerprint) const { return short_name(fingerprint.text); }
 
 std::string Facts::short_name(std::string_view fingerprint) const {
-  constexpr std::size_t kShortest = 4, kLongest = 40;
-  const auto common = [&](std::string_view other) {
-    return static_cast<std::size_t>(
-        std::mismatch(fingerprint.begin(), fingerprint.end(), other.begin(), other.end()).first -
-        fingerprint.begin());
-  };
-  std::size_t length = kShortest;
-  const auto here = std::lower_bound(fingerprints_.begin(), fingerprints_.end(), fingerprint);
-  if (here != fingerprints_.begin()) length = std::max(length, common(*std::prev(here)) + 1);
-  auto next = here;
-  if (next != fingerprints_.end() && *next == fingerprint) ++next;
-  if (next != fingerprints_.end()) length = std::max(length, common(*next) + 1);
-  return "#" + printable(fingerprint.substr(0, std::min(length, kLongest)), kLongest);
+  const auto [here, next] = std::equal_range(fingerprints_.begin(), fingerprints_.end(), fingerprint);
+  return replay::short_name(fingerprint, here == fingerprints_.begin() ? "" : *std::prev(here),
+                            next == fingerprints_.end() ? "" : *next);
 }
 
 const Record* Facts::known_good_before(const Fingerprint& password, Seq seq) const {

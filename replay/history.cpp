@@ -1,15 +1,12 @@
 #include "replay/history.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
-#include <fstream>
-#include <iostream>
 #include <map>
 #include <set>
 
 #include "ledger/event_json.h"
+#include "replay/json_lines.h"
 
 namespace ledger::replay {
 namespace {
@@ -214,41 +211,11 @@ Result<History> history_from_log(const EventLog& log, std::string_view node, con
 
 namespace {
 
-constexpr std::size_t kMaxLineBytes = 1 << 20;
-
-// Lines of a stream with a bound on what one of them may cost.
-class LineReader {
- public:
-  explicit LineReader(std::istream& in) : in_(*in.rdbuf()) {}
-
-  // False at the end. Of a line that is too long only the first 1 MiB and a byte is kept, enough to refuse it.
-  bool next(std::string& line) {
-    line.clear();
-    bool any = false;
-    for (int c = in_.sbumpc(); c != std::char_traits<char>::eof(); c = in_.sbumpc()) {
-      any = true;
-      ++bytes_;
-      if (c == '\n') break;
-      if (line.size() <= kMaxLineBytes) line.push_back(static_cast<char>(c));
-    }
-    if (++number_ == 1 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // a byte order mark
-    return any;
-  }
-  std::uint64_t number() const { return number_; }
-  std::uint64_t bytes() const { return bytes_; }
-
- private:
-  std::streambuf& in_;
-  std::uint64_t number_ = 0, bytes_ = 0;
-};
-
 // One walk over all lines; `visit` gets what can be read and is not cut off, `hole` what cannot.
 template <class Visit, class OnHole>
 Result<void> each_line(std::istream& in, const Cut& at, const Progress& progress, std::uint64_t total,
                        std::uint64_t done_before, Visit&& visit, OnHole&& hole) {
-  in.clear();
-  if (in.rdbuf()->pubseekpos(0) == std::streampos(std::streamoff(-1)))
-    return Error{Errc::io, "the input cannot be read from its start again"};
+  if (const Result<void> rewound = rewind(in); !rewound) return rewound.error();
   LineReader lines(in);
   std::string line;
   Seq last = 0;
@@ -376,51 +343,11 @@ Result<History> history_from_stream(std::istream& in, std::string_view node, con
   return history;
 }
 
-namespace {
-
-// Copies what can be read only once to a file that nobody else can see.
-Result<std::ifstream> spool(std::istream& in) {
-  std::error_code error;
-  const std::filesystem::path directory = std::filesystem::temp_directory_path(error);
-  std::string path = (directory / "ledger-input-XXXXXX").string();
-  const int fd = mkstemp(path.data());
-  const Error failed{
-      Errc::io, "cannot copy the input to " + directory.string() + "; set TMPDIR to a directory with room for it"};
-  if (fd < 0) return failed;
-  close(fd);
-  std::ofstream out(path, std::ios::binary);
-  std::ifstream copy(path, std::ios::binary);
-  unlink(path.c_str());
-  if (in.peek() != std::char_traits<char>::eof()) out << in.rdbuf();
-  out.close();
-  if (!out || !copy) return failed;
-  return copy;
-}
-
-}  // namespace
-
 Result<History> history_from_jsonl(const std::filesystem::path& path, std::string_view node, const Cut& at,
                                    const Progress& progress) {
-  std::ifstream file;
-  std::error_code error;
-  if (path == "-") {
-    Result<std::ifstream> copy = spool(std::cin);
-    if (!copy) return copy.error();
-    file = std::move(*copy);
-  } else {
-    if (std::filesystem::is_directory(path, error))
-      return Error{Errc::invalid, printable(path.string(), 200) + " is a directory; name a JSON Lines file"};
-    file.open(path, std::ios::binary);
-    if (!file)
-      return Error{Errc::not_found, "cannot read " + printable(path.string(), 200) +
-                                        "; check the name and the permissions of the file"};
-    if (!std::filesystem::is_regular_file(path, error)) {
-      Result<std::ifstream> copy = spool(file);
-      if (!copy) return copy.error();
-      file = std::move(*copy);
-    }
-  }
-  return history_from_stream(file, node, at, progress);
+  Result<std::ifstream> file = open_lines(path);
+  if (!file) return file.error();
+  return history_from_stream(*file, node, at, progress);
 }
 
 }  // namespace ledger::replay

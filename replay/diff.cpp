@@ -45,7 +45,7 @@ std::vector<NetEffect> net_effects(const NodeState& before, const NodeState& aft
   if (after.rejections > 0 && after.rejected.seq != before.rejected.seq) effects.push_back(NetEffect::refused);
   if (before.rejections > 0 && after.rejections == 0 && again && after.registered.seq > before.rejected.seq)
     effects.push_back(NetEffect::admitted);
-  if (effects.empty()) effects.push_back(again ? NetEffect::registered : NetEffect::none);
+  if (effects.empty()) effects.push_back(again && after.is_bound() ? NetEffect::registered : NetEffect::none);
   return effects;
 }
 

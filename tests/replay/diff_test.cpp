@@ -91,7 +91,7 @@ TEST(Diff, TheNetEffectOfWhatHappened) {
       {"released_and_back", bound,
        [](RuledLog& log) { log.release("x"), log.ask("x", "a", "10.0.0.1"); }, {NetEffect::bound_anew}},
       {"bound_and_released", nothing,
-       [](RuledLog& log) { log.ask("x", "a", "10.0.0.1"), log.release("x"); }, {NetEffect::registered}},
+       [](RuledLog& log) { log.ask("x", "a", "10.0.0.1"), log.release("x"); }, {NetEffect::none}},
       {"held", bound, [](RuledLog& log) { log.hold("x"); }, {NetEffect::held}},
       {"hold_ended", [](RuledLog& log) { log.hold("x"); }, [](RuledLog& log) { log.release("x"); },
        {NetEffect::hold_ended}},

@@ -407,7 +407,7 @@ TEST(WhatIf, ThePolicyIsInForceBetweenTwoMoments) {
   options.since.seq.reset(), options.until.seq.reset();
   options.since.time = log.records[2].time;
   EXPECT_EQ(judged(log.records, options).refusals, 2u);
-  options.until.time = log.records[0].time;
+  options.until.time = log.records[0].time.plus_seconds(-1);
   std::istringstream lines(test::lines_of(log.records));
   RecordSource source(lines);
   EXPECT_FALSE(whatif(source, options));

@@ -31,6 +31,7 @@
 #include "ledger/hash_checker.h"
 #include "ledger/issuer.h"
 #include "ledger/ledger.h"
+#include "ledger/token_life.h"
 
 namespace ledger::api {
 
@@ -152,6 +153,7 @@ struct Server::State {
   std::vector<std::thread> threads;
   std::optional<asio::signal_set> signals;
   std::optional<asio::steady_timer> second, renewal;
+  TokenSweep sweep;
 
   std::mutex mutex;
   std::condition_variable stop_asked;
@@ -172,7 +174,6 @@ struct Server::State {
   Result<void> open_ledger();
   Result<void> open_hashes();
   Result<void> describe_cluster();
-  Result<void> note_tokens();
   Result<void> note_start();
   Result<void> renew_certificate();
   Result<void> listen();
@@ -249,32 +250,6 @@ Result<void> Server::State::describe_cluster() {
   return {};
 }
 
-// The tokens in force that the log does not know yet become events; a class that had another one is rotated.
-Result<void> Server::State::note_tokens() {
-  Proposal proposal;
-  const auto note = [&](const std::string& id, const char* token_class) {
-    bool had_another = false;
-    for (const TokenState& token : ledger->tokens()) {
-      if (token.status != TokenState::Status::valid || token.token_class != token_class) continue;
-      if (token.id == id) return;
-      had_another = true;
-    }
-    Record record;
-    if (had_another)
-      record.event = TokenRotated{.token = id, .token_class = token_class, .expires = {}, .actor = "ledger serve"};
-    else
-      record.event = TokenCreated{.token = id, .token_class = token_class, .expires = {}, .actor = "ledger serve"};
-    proposal.records.push_back(std::move(record));
-  };
-  note(credentials->server_token_id(), "server");
-  if (credentials->agent_token_id() != credentials->server_token_id()) note(credentials->agent_token_id(), "agent");
-  note(credentials->operator_token_id(), "operator");
-  if (proposal.records.empty()) return {};
-  const Result<Committed> committed = ledger->append_and_wait(std::move(proposal));
-  if (!committed) return committed.error();
-  return {};
-}
-
 Result<void> Server::State::note_start() {
   Record record;
   record.event = ServerStarted{.version = LEDGER_VERSION,
@@ -286,7 +261,10 @@ Result<void> Server::State::note_start() {
   proposal.records.push_back(std::move(record));
   const Result<Committed> committed = ledger->append_and_wait(std::move(proposal));
   if (!committed) return committed.error();
-  return note_tokens();
+  const Result<std::vector<std::string>> warnings = note_file_tokens(*ledger, *credentials, "ledger serve");
+  if (!warnings) return warnings.error();
+  for (const std::string& warning : *warnings) spdlog::warn("{}", warning);
+  return {};
 }
 
 Result<void> Server::State::renew_certificate() {
@@ -354,6 +332,7 @@ void Server::State::every_second() {
   second->async_wait([this](const boost::system::error_code& error) {
     if (error) return;
     service->tick(false);
+    sweep.run(*ledger, Time::now());
     every_second();
   });
 }
@@ -403,6 +382,7 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   if (const Result<void> opened = state->open_ledger(); !opened) return opened.error();
   if (const Result<void> whole = check_adoption(dir); !whole) return whole.error();
   const bool log_exists = state->ledger->log().head() > 0;
+  if (const Result<void> settled = settle_rotations(*state->ledger, dir); !settled) return settled.error();
   Result<Credentials> credentials = Credentials::open({.data_dir = dir,
                                                        .token = state->options.token.clone(),
                                                        .agent_token = state->options.agent_token.clone(),

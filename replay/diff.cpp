@@ -155,17 +155,11 @@ using TokenKey = std::pair<std::string, std::string>;  // class, id
 
 std::map<TokenKey, TokenState> states_of(const TokenTable& table) {
   std::map<TokenKey, TokenState> states;
-  for (const auto& [id, state] : table) states.emplace(TokenKey{state.token_class, state.id}, state);
+  for (TokenState& token : table.all()) states.emplace(TokenKey{token.token_class, token.id}, std::move(token));
   return states;
 }
 
-std::string status_at(const TokenState& token, Time now) {
-  const bool late = token.status == TokenState::Status::valid && token.expires && now.known() && *token.expires <= now;
-  return std::string(name_of(late ? TokenState::Status::expired : token.status));
-}
-
-Seq created_seq(const TokenState& token) { return token.created; }
-Seq ended_seq(const TokenState& token) { return token.ended; }
+std::string status_at(const TokenState& token, Time now) { return std::string(name_of(token.status_at(now))); }
 
 // The tokens at two moments, and every record between that tells of one.
 class TokenFold {
@@ -177,18 +171,30 @@ class TokenFold {
   }
 
   std::vector<TokenChange> finish(Time from, Time to) const {
-    const auto old_states = states_of(before_);
+    const auto old_states = states_of(before_), states = states_of(after_);
     std::vector<TokenChange> changes;
-    for (const auto& [key, token] : states_of(after_)) {
-      TokenChange change{.token = token.id, .token_class = token.token_class, .before = {}, .after = status_at(token, to),
-                         .expires = token.expires, .steps = {}};
+    for (const auto& [key, token] : states) {
+      TokenChange change;
+      change.token = token.id, change.token_class = token.token_class;
+      change.after = status_at(token, to);
+      change.expires = token.expires;
+      if (token.in_grace(to)) change.grace_ends = token.grace_ends;
       const auto old = old_states.find(key);
       if (old != old_states.end()) change.before = status_at(old->second, from);
       std::set<Seq> seqs = told_of(key);
-      for (const Seq seq : {created_seq(token), ended_seq(token)})
+      for (const Seq seq : {token.created.seq, token.ended.seq})
         if (steps_.contains(seq)) seqs.insert(seq);
       for (const Seq seq : seqs) change.steps.push_back(steps_.at(seq));
       if (!change.steps.empty() || change.before != change.after) changes.push_back(std::move(change));
+    }
+    // An extract: tokens that were made before it begins, and ended in it.
+    for (const auto& [key, seqs] : told_) {
+      if (states.contains(key) || key.first.empty()) continue;
+      TokenChange change;
+      change.token = key.second, change.token_class = key.first;
+      for (const Seq seq : seqs) change.steps.push_back(steps_.at(seq));
+      change.after = change.steps.back().kind == Kind::token_revoked ? "revoked" : "expired";
+      changes.push_back(std::move(change));
     }
     return changes;
   }

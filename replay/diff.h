@@ -62,8 +62,9 @@ struct NodeChange {
 
 struct TokenChange {
   std::string token, token_class;
-  std::string before, after;  // valid, superseded, revoked, expired; empty: there was none
+  std::string before, after;  // valid, superseded, revoked, expired; empty: none is known
   std::optional<Time> expires;
+  std::optional<Time> grace_ends;  // superseded, and still accepted until then
   std::vector<ChangeStep> steps;  // by record; none: time alone made it expire
 };
 

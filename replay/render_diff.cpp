@@ -65,7 +65,8 @@ json::object object_of(const TokenChange& change) {
           {"class", text_or_null(change.token_class)},
           {"before", text_or_null(change.before)},
           {"after", text_or_null(change.after)},
-          {"expires", change.expires ? time_or_null(*change.expires) : json::value(nullptr)},
+          {"expires", time_or_null(change.expires.value_or(Time{}))},
+          {"grace_ends", time_or_null(change.grace_ends.value_or(Time{}))},
           {"steps", steps_of(change.steps)}};
 }
 
@@ -194,6 +195,7 @@ class DiffWriter {
                                                       : change.before + ", now " + change.after;
     if (change.steps.empty() && change.expires)
       net += ": its time ended at " + clock_text(*change.expires);
+    if (change.grace_ends) net += ", accepted until " + clock_text(*change.grace_ends);
     line("");
     line(painter_.paint(Tone::strong, fmt::format("token {} ({})", printable(change.token, 80),
                                                   printable(change.token_class, 20))) + "   " + net);

@@ -81,8 +81,8 @@ class TokenEnds {
     if (const auto* expired = as<TokenExpired>(record)) ended_.insert_or_assign(expired->token, record.time);
     if (const auto* rotated = as<TokenRotated>(record)) {
       note_expiry(*rotated);
-      for (const auto& [id, token] : table_)
-        if (token.ended == record.seq) ended_.insert_or_assign(id, record.time);
+      for (const TokenState& token : table_.all())
+        if (token.ended.seq == record.seq) ended_.insert_or_assign(token.id, record.time);
     }
   }
   // Not known: the history does not show it.

@@ -15,6 +15,7 @@
 
 #include "api/service.h"
 #include "api/websocket_client.h"
+#include "ledger/token_life.h"
 #include "tests/support/fault_fs.h"
 #include "tests/support/paths.h"
 #include "tests/support/raw_link.h"
@@ -392,6 +393,7 @@ class FullDiskService : public testing::Test {
     options.min_free_bytes = 1000;
     ledger_ = std::move(*Ledger::open(std::move(options)));
     credentials_ = *Credentials::open({.data_dir = dir_.path(), .token = Secret("pw"), .agent_token = {}, .log_exists = false});
+    EXPECT_TRUE(note_file_tokens(*ledger_, *credentials_, "test"));
     issuer_.emplace(*Issuer::open(dir_.path(), Time::now(), false));
     config_ = *AgentConfig::make({}, "10.0.0.1", 6443, std::string(96, 'a'));
     service_ = std::make_unique<Service>(*ledger_, *credentials_, *issuer_, *config_);

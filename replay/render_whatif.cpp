@@ -52,6 +52,7 @@ json::object object_of(const NodeJudgement& told) {
                                          {"instead_of", text_or_null(each.holder.text)},
                                          {"source", text_or_null(each.source)},
                                          {"rules", array_of(each.rules)},
+                                         {"address_shared", each.address_shared},
                                          {"refusals", object_of(each.refusals)},
                                          {"times", each.times}});
   for (const auto& [missing, outcomes] : told.undecided) {
@@ -81,7 +82,10 @@ std::string cited(const Outcomes& outcomes, std::string_view noun) {
   return fmt::format("{} ({})", counted(outcomes.count, noun), where);
 }
 
-std::string_view words_of(const Rules& rules) { return rules.same_address ? "same address" : "holder silent"; }
+std::string_view words_of(const Displacement& each) {
+  if (!each.rules.same_address) return "holder silent";
+  return each.address_shared ? "same address, which other names have too" : "same address";
+}
 
 class WhatIfWriter {
  public:
@@ -185,7 +189,7 @@ class WhatIfWriter {
     std::string text = fmt::format("{} of {}", cited(each.refusals, "refusal"), names_.of(each.newcomer));
     if (!each.source.empty()) text += " from " + printable(each.source, 60);
     text += fmt::format(" let in, instead of {} ({})", each.holder.known() ? names_.of(each.holder) : "a k3s hash",
-                        words_of(each.rules));
+                        words_of(each));
     if (each.times > 1) text += fmt::format("; the name would have gone over {} times", each.times);
     return text;
   }

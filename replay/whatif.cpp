@@ -40,6 +40,7 @@ namespace {
 constexpr std::size_t kDisplacements = 32;  // watched per name
 constexpr std::size_t kTunnels = 64;        // open at once per name
 constexpr std::size_t kRefusedPasswords = 64;
+constexpr std::string_view kSeveral = "*";  // no node's name
 constexpr std::string_view kNodePrincipal = "system:node:";
 constexpr std::string_view kPasswordPath = "-kubelet.crt";  // the two documents that ask for a node password
 
@@ -154,6 +155,7 @@ class Judge {
   Track* track_of(const Record& record);
   void fold(const Record& record, Track& track);
 
+  void note_host(const Record& record);
   void hear_life(const Record& record, Track& track);
   void open_tunnel(const Record& record, Track& track, const std::string& session);
   void close_tunnel(Time when, Track& track, std::string session, bool by_server);
@@ -180,6 +182,7 @@ class Judge {
   std::uint64_t imported_ = 0, contradictions_ = 0;
   Seq first_contradiction_ = 0;
   bool tunnels_recorded_ = false;  // of whichever name, so far
+  std::unordered_map<std::string, std::string> host_names_;  // host -> the name that registered from it, or kSeveral
 };
 
 // ---- counting --------------------------------------------------------------------------------------------
@@ -258,6 +261,12 @@ void Judge::end_tunnels(const Record& started) {
     if (!ended.empty()) track.heard = started.time;  // it may have lived until then
     for (const std::string& session : ended) close_tunnel(started.time, track, session, true);
   }
+}
+
+void Judge::note_host(const Record& record) {
+  if (record.source.empty()) return;
+  const auto [known, is_new] = host_names_.try_emplace(std::string(host_of(record.source)), record.node);
+  if (!is_new && known->second != record.node) known->second = kSeveral;
 }
 
 void Judge::hear_life(const Record& record, Track& track) {
@@ -487,6 +496,7 @@ void Judge::take(const Record& record) {
     stays.refused = count_of(record);
     return tally(record, false, stays, nullptr);
   }
+  if (as<PasswordStored>(record) != nullptr || as<PasswordVerified>(record) != nullptr) note_host(record);
   Track* track = track_of(record);
   if (track == nullptr) return;
   if (const std::optional<Attempt> made = attempt_of(record)) return attempt(record, *track, *made);
@@ -502,7 +512,12 @@ WhatIf Judge::finish() {
   };
   for (auto& [node, track] : tracks_) {
     track.told.node = node;
-    for (const Hindsight& each : track.displaced) track.told.displacements.push_back(each.judge(out_.end.time));
+    for (const Hindsight& each : track.displaced) {
+      Displacement displacement = each.judge(out_.end.time);
+      const auto host = host_names_.find(displacement.source);
+      displacement.address_shared = host != host_names_.end() && host->second == kSeveral;
+      track.told.displacements.push_back(std::move(displacement));
+    }
     add(track.told);
   }
   std::sort(out_.nodes.begin(), out_.nodes.end(),

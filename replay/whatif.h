@@ -50,6 +50,7 @@ struct Displacement {
   Fingerprint newcomer, holder;  // holder not known: bound by a hash of k3s
   std::string source;            // host that it first came from
   Rules rules;
+  bool address_shared = false;  // other names registered from that host, too: behind it are several machines
   Outcomes refusals;        // those that would have been admissions
   std::uint64_t times = 0;  // how often the name would have gone over to it
   Verdict verdict = Verdict::undecided;

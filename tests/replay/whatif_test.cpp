@@ -214,6 +214,19 @@ TEST(WhatIf, TheNewHoldersAddressIsWhatCountsAfterThat) {
   EXPECT_EQ(found.nodes[0].displacements[1].holder.text, "b") << "in the state as it would have been";
 }
 
+TEST(WhatIf, AnAddressOfSeveralNamesIsSaidToBeOne) {
+  RuledLog log;
+  log.ask("x", "a", "10.0.0.1");
+  log.ask("x", "b", "10.0.0.1");
+  EXPECT_FALSE(only_displacement(judged(log, kAddress)).address_shared);
+  log.ask("y", "c", "10.0.0.1");
+  EXPECT_TRUE(only_displacement(judged(log, kAddress)).address_shared);
+  WhatIfOptions options;
+  options.policy = kAddress;
+  options.node = "x";
+  EXPECT_TRUE(only_displacement(judged(log.records, options)).address_shared) << "whoever is asked about";
+}
+
 TEST(WhatIf, AHoldIsRespected) {
   RuledLog log = registered();
   log.hold("x");

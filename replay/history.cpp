@@ -1,12 +1,16 @@
 #include "replay/history.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
+#include <fstream>
+#include <iostream>
 #include <map>
 #include <set>
 
 #include "ledger/event_json.h"
-#include "replay/json_lines.h"
+#include "ledger/journal.h"
 
 namespace ledger::replay {
 namespace {
@@ -100,6 +104,24 @@ Result<Cut> Cut::parse(std::string_view text) {
                                     "2024-06-11T07:02:40Z"};
   cut.time = *time;
   return cut;
+}
+
+std::optional<std::int64_t> seconds_of_span(std::string_view text) {
+  std::int64_t count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  const std::int64_t seconds = unit == "m" ? 60 : unit == "h" ? 3600 : unit == "d" ? 86400 : 0;
+  if (error != std::errc() || seconds == 0 || count <= 0 || count > 36'500) return std::nullopt;
+  return count * seconds;
+}
+
+Result<Cut> Cut::parse(std::string_view text, Time now) {
+  if (const auto seconds = seconds_of_span(text)) return Cut{.seq = {}, .time = now.plus_seconds(-*seconds)};
+  Result<Cut> cut = parse(text);
+  if (cut) return cut;
+  return Error{Errc::invalid, "'" + printable(text, 40) +
+                                  "' is no record number, no time (RFC 3339, like 2024-06-11T07:02:40Z) and no span "
+                                  "like 30m, 24h or 7d"};
 }
 
 // ---- from a log ------------------------------------------------------------------------------------------
@@ -215,7 +237,9 @@ namespace {
 template <class Visit, class OnHole>
 Result<void> each_line(std::istream& in, const Cut& at, const Progress& progress, std::uint64_t total,
                        std::uint64_t done_before, Visit&& visit, OnHole&& hole) {
-  if (const Result<void> rewound = rewind(in); !rewound) return rewound.error();
+  in.clear();
+  if (in.rdbuf()->pubseekpos(0) == std::streampos(std::streamoff(-1)))
+    return Error{Errc::io, "the input cannot be read from its start again"};
   LineReader lines(in);
   std::string line;
   Seq last = 0;
@@ -343,9 +367,45 @@ Result<History> history_from_stream(std::istream& in, std::string_view node, con
   return history;
 }
 
+namespace {
+
+// Copies what can be read only once to a file that nobody else can see.
+Result<std::ifstream> spool(std::istream& in) {
+  std::error_code error;
+  const std::filesystem::path directory = std::filesystem::temp_directory_path(error);
+  std::string path = (directory / "ledger-input-XXXXXX").string();
+  const int fd = mkstemp(path.data());
+  const Error failed{
+      Errc::io, "cannot copy the input to " + directory.string() + "; set TMPDIR to a directory with room for it"};
+  if (fd < 0) return failed;
+  close(fd);
+  std::ofstream out(path, std::ios::binary);
+  std::ifstream copy(path, std::ios::binary);
+  unlink(path.c_str());
+  if (in.peek() != std::char_traits<char>::eof()) out << in.rdbuf();
+  out.close();
+  if (!out || !copy) return failed;
+  return copy;
+}
+
+}  // namespace
+
+Result<std::ifstream> open_jsonl(const std::filesystem::path& path) {
+  if (path == "-") return spool(std::cin);
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error))
+    return Error{Errc::invalid, printable(path.string(), 200) + " is a directory; name a JSON Lines file"};
+  std::ifstream file(path, std::ios::binary);
+  if (!file)
+    return Error{Errc::not_found, "cannot read " + printable(path.string(), 200) +
+                                      "; check the name and the permissions of the file"};
+  if (!std::filesystem::is_regular_file(path, error)) return spool(file);
+  return file;
+}
+
 Result<History> history_from_jsonl(const std::filesystem::path& path, std::string_view node, const Cut& at,
                                    const Progress& progress) {
-  Result<std::ifstream> file = open_lines(path);
+  Result<std::ifstream> file = open_jsonl(path);
   if (!file) return file.error();
   return history_from_stream(*file, node, at, progress);
 }

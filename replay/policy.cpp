@@ -1,7 +1,6 @@
 #include "replay/policy.h"
 
 #include <array>
-#include <charconv>
 
 namespace ledger::replay {
 namespace {
@@ -11,7 +10,6 @@ struct Unit {
   std::int64_t seconds;
 };
 constexpr std::array kUnits = {Unit{'d', 86400}, Unit{'h', 3600}, Unit{'m', 60}, Unit{'s', 1}};
-constexpr std::int64_t kLongestSpan = std::int64_t{36'525} * 86400;
 
 // "::ffff:10.0.0.5" is 10.0.0.5.
 std::string plain_host(std::string_view source) {
@@ -110,16 +108,6 @@ PolicyRuling decide_under(const Policy& policy, const PolicyEvidence& e) {
   if (out.ruling == Ruling::refuse_mismatch) return ask_about_binding(policy, seen, out);
   if (out.ruling == Ruling::refuse_unverified) out.unknown = "nobody knows which password the name is bound to";
   return out;
-}
-
-Result<std::int64_t> parse_span(std::string_view text) {
-  std::int64_t count = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
-  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-  if (error == std::errc() && unit.size() == 1 && count > 0)
-    for (const Unit& known : kUnits)
-      if (known.letter == unit[0] && count <= kLongestSpan / known.seconds) return count * known.seconds;
-  return Error{Errc::invalid, "'" + printable(text, 40) + "' is not a span like 30m, 12h or 30d"};
 }
 
 std::string span_text(std::int64_t seconds) {

@@ -64,9 +64,7 @@ struct PolicyRuling {
 // With an empty policy: decide(), always decided but for a name that is bound to nobody knows what.
 PolicyRuling decide_under(const Policy& policy, const PolicyEvidence& evidence);
 
-// "30s", "45m", "12h", "30d" in seconds; Errc::invalid for anything else, and for more than 100 years.
-Result<std::int64_t> parse_span(std::string_view text);
-// The shortest such text: 3600 is "1h".
+// As people write a span: 3600 is "1h", 5400 "90m".
 std::string span_text(std::int64_t seconds);
 
 }  // namespace ledger::replay

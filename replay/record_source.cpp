@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "ledger/event_json.h"
-#include "replay/json_lines.h"
+#include "ledger/journal.h"
 
 namespace ledger::replay {
 namespace {
@@ -127,7 +127,8 @@ Result<void> RecordSource::each_of(const std::set<std::string>& nodes, Seq until
 Result<void> RecordSource::each_line(Seq until, const Visit& visit, const Progress& progress) {
   lines_->clear();
   const std::streamoff size = lines_->rdbuf()->pubseekoff(0, std::ios::end);
-  if (const Result<void> rewound = rewind(*lines_); !rewound) return rewound.error();
+  if (lines_->rdbuf()->pubseekpos(0) == std::streampos(std::streamoff(-1)))
+    return Error{Errc::io, "the input cannot be read from its start again"};
   LineReader reader(*lines_);
   Walk walk;
   std::string line, last_line;

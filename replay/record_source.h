@@ -25,7 +25,7 @@ namespace ledger::replay {
 class RecordSource {
  public:
   explicit RecordSource(const EventLog& log) : log_(&log) {}
-  // A stream that can seek to its start (json_lines.h).
+  // A stream that can seek to its start (open_jsonl() makes one).
   explicit RecordSource(std::istream& lines) : lines_(&lines) {}
 
   // The last record of a part of the history; seq 0: there is none.

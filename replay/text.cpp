@@ -12,13 +12,6 @@ std::string Painter::paint(Tone tone, const std::string& text) const {
   return fmt::format("\x1b[{}m{}\x1b[0m", code, text);
 }
 
-std::string clock_text(Time time) {
-  if (!time.known()) return "";
-  std::string text = Time{time.micros - time.micros % 1'000'000}.to_string();
-  text[10] = ' ';
-  return text;
-}
-
 std::size_t columns_of(std::string_view text) {
   return static_cast<std::size_t>(std::count_if(
       text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));

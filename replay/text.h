@@ -9,10 +9,9 @@
 #include <vector>
 
 #include "ledger/event.h"
+#include "replay/rows.h"
 
 namespace ledger::replay {
-
-enum class Tone { plain, good, bad, faint, strong };
 
 class Painter {
  public:
@@ -22,9 +21,6 @@ class Painter {
  private:
   bool color_;
 };
-
-// "2024-06-11 07:02:40Z"; empty for a time that is not known.
-std::string clock_text(Time time);
 
 // Code points; good enough for names and addresses.
 std::size_t columns_of(std::string_view text);

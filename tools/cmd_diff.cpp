@@ -4,8 +4,6 @@
 #include <fstream>
 
 #include "replay/diff.h"
-#include "replay/json_lines.h"
-#include "replay/policy.h"
 #include "tools/commands.h"
 #include "tools/progress_line.h"
 
@@ -32,17 +30,15 @@ struct Arguments {
 
 Result<replay::Cut> moment_of(const char* option, const std::string& text) {
   if (text.empty()) return replay::Cut{};
-  if (const Result<std::int64_t> span = replay::parse_span(text))
-    return replay::Cut{.seq = {}, .time = Time::now().plus_seconds(-*span)};
-  const Result<replay::Cut> cut = replay::Cut::parse(text);
-  if (!cut) return Error{Errc::invalid, std::string(option) + ": " + cut.error().message + ", nor a span like 24h"};
+  const Result<replay::Cut> cut = replay::Cut::parse(text, Time::now());
+  if (!cut) return Error{Errc::invalid, std::string(option) + ": " + cut.error().message};
   return *cut;
 }
 
 Result<replay::Diff> read_diff(const Arguments& arguments, const replay::Cut& from, const replay::Cut& to) {
   ProgressLine progress("comparing");
   if (!arguments.input.empty()) {
-    Result<std::ifstream> lines = replay::open_lines(arguments.input);
+    Result<std::ifstream> lines = replay::open_jsonl(arguments.input);
     if (!lines) return lines.error();
     replay::RecordSource source(*lines);
     return replay::diff(source, from, to, std::ref(progress));

@@ -3,7 +3,6 @@
 #include <boost/json.hpp>
 #include <fstream>
 
-#include "replay/json_lines.h"
 #include "replay/whatif.h"
 #include "tools/commands.h"
 #include "tools/progress_line.h"
@@ -38,21 +37,17 @@ struct Arguments {
 
 Result<void> read_moment(const char* option, const std::string& text, replay::Cut& out) {
   if (text.empty()) return {};
-  if (const Result<std::int64_t> span = replay::parse_span(text)) {
-    out.time = Time::now().plus_seconds(-*span);
-    return {};
-  }
-  const Result<replay::Cut> cut = replay::Cut::parse(text);
-  if (!cut) return Error{Errc::invalid, std::string(option) + ": " + cut.error().message + ", nor a span like 24h"};
+  const Result<replay::Cut> cut = replay::Cut::parse(text, Time::now());
+  if (!cut) return Error{Errc::invalid, std::string(option) + ": " + cut.error().message};
   out = *cut;
   return {};
 }
 
 Result<void> read_span(const char* option, const std::string& text, std::optional<std::int64_t>& out) {
   if (text.empty()) return {};
-  const Result<std::int64_t> span = replay::parse_span(text);
-  if (!span) return Error{Errc::invalid, std::string(option) + ": " + span.error().message};
-  out = *span;
+  out = replay::seconds_of_span(text);
+  if (!out)
+    return Error{Errc::invalid, std::string(option) + ": '" + printable(text, 40) + "' is no span like 30m, 12h or 30d"};
   return {};
 }
 
@@ -74,7 +69,7 @@ Result<replay::WhatIfOptions> options_of(const Arguments& arguments) {
 Result<replay::WhatIf> judge(const Arguments& arguments, const replay::WhatIfOptions& options) {
   ProgressLine progress("judging");
   if (!arguments.input.empty()) {
-    Result<std::ifstream> lines = replay::open_lines(arguments.input);
+    Result<std::ifstream> lines = replay::open_jsonl(arguments.input);
     if (!lines) return lines.error();
     replay::RecordSource source(*lines);
     return replay::whatif(source, options, std::ref(progress));

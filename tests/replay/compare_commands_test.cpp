@@ -65,7 +65,7 @@ TEST_F(CompareCommandsTest, DiffGivesOneAnswerFromLogFileAndPipe) {
 TEST_F(CompareCommandsTest, DiffOfAMomentThatIsNone) {
   const CommandResult wrong = ledger("diff --from yesterday --data-dir DATA");
   EXPECT_EQ(wrong.status, 2);
-  EXPECT_THAT(wrong.output, HasSubstr("--from: 'yesterday' is neither"));
+  EXPECT_THAT(wrong.output, HasSubstr("--from: 'yesterday' is no record number"));
   EXPECT_EQ(ledger("diff --data-dir DATA").status, 2) << "--from is required";
   EXPECT_EQ(ledger("diff --from 4 --to 1 --data-dir DATA").status, 1);
   EXPECT_THAT(ledger("diff --from 1h --data-dir DATA").output, HasSubstr("no node changed"));
@@ -90,7 +90,7 @@ TEST_F(CompareCommandsTest, WhatIfNeedsARuleAndSpans) {
   EXPECT_THAT(none.output, HasSubstr("name the rule to judge"));
   const CommandResult wrong = ledger("whatif --token-grace 1w --data-dir DATA");
   EXPECT_EQ(wrong.status, 2);
-  EXPECT_THAT(wrong.output, HasSubstr("--token-grace: '1w' is not a span"));
+  EXPECT_THAT(wrong.output, HasSubstr("--token-grace: '1w' is no span"));
   EXPECT_EQ(ledger("whatif --token-grace 1h --since 4 --until 2 --data-dir DATA").status, 1);
 }
 

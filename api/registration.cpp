@@ -74,6 +74,12 @@ NodeHeaders parse_headers(const Request& request, const Caller& caller, const Pr
   return headers;
 }
 
+// The node that a request says it is from, proven by nothing. A name that is none is not kept.
+std::string claimed_in_header(const Request& request, const Program& program) {
+  const Result<NodeName> name = NodeName::parse(trim(request.header(program.node_name_header)));
+  return name ? name->str() : std::string();
+}
+
 std::string not_registered(const std::string& node) { return "node " + node + " is not registered (any more)"; }
 
 void add_seq(Response& response, const Result<Committed>& outcome) {
@@ -415,10 +421,16 @@ void Registration::refuse_token(const RequestPtr& request, const Reply& reply, c
   Record record = record_of(*request, caller,
                             TokenRejected{.status = problem.status,
                                           .reason = std::string(reason_name(caller.result)),
-                                          .token = caller.old_token});
-  // Nobody vouches for it: a claim, on whatever path it came. A name that is none is not kept.
-  const Result<NodeName> claimed = NodeName::parse(trim(request->header(issuer_.program().node_name_header)));
-  record.node = node.empty() && claimed ? claimed->str() : node;
+                                          .token = caller.old_token,
+                                          .certificate = caller.certificate_fault});
+  // Nobody vouches for it: a claim, on whatever path it came.
+  record.node = node.empty() ? claimed_in_header(*request, issuer_.program()) : node;
+  if (!caller.claimed_node.empty() && record.node != caller.claimed_node) {
+    const bool alone = record.node.empty();
+    record.note = alone ? "named by its certificate, which is not accepted"
+                        : "its certificate, which is not accepted, names " + caller.claimed_node;
+    if (alone) record.node = caller.claimed_node;
+  }
   Proposal proposal;
   proposal.records.push_back(std::move(record));
   record_then(reply, std::move(proposal), to_response(problem));
@@ -438,7 +450,8 @@ void Registration::refuse_request(const RequestPtr& request, const Reply& reply,
   Proposal proposal;
   for (Event event : {Event(TokenAccepted{}), Event(rejected)}) {
     proposal.records.push_back(record_of(*request, caller, std::move(event)));
-    proposal.records.back().node = caller.node;
+    proposal.records.back().node =
+        caller.node.empty() ? claimed_in_header(*request, issuer_.program()) : caller.node;
   }
   record_then(reply, std::move(proposal), to_response(problem), request);
 }

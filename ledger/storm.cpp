@@ -23,6 +23,8 @@ bool is_unproven(const Record& record) {
 void normalise(Record& record) {
   record.seq = 0;
   record.time = {};
+  record.count = 1;
+  record.first_time.reset();
   record.request_id.clear();
   record.source = host_of(record.source);
   record.via = host_of(record.via);
@@ -37,7 +39,7 @@ void make_anonymous(Record& record) {
   record.node.clear();
   record.claimed.clear();
   record.generation.clear();
-  if (auto* rejected = std::get_if<TokenRejected>(&record.event)) rejected->token.clear();
+  if (auto* rejected = std::get_if<TokenRejected>(&record.event)) rejected->token.clear(), rejected->certificate.clear();
   record.note = "over the limit of different refusals: counted without source";
 }
 
@@ -65,12 +67,14 @@ Seq StormCounter::offer(Record& record, Instant now) {
     return 0;
   }
   Window& window = *found->second;
-  if (window.pending++ == 0) {
-    window.first = now.stamp;
+  const bool first = window.pending == 0;
+  window.pending += record.count;
+  if (first) {
+    window.first = record.first_time.value_or(now.stamp);
     if (is_refusal(window.record.kind()) && !window.record.node.empty())
       counting_.emplace(window.record.node, &window);
   }
-  window.last = now.stamp;
+  window.last = record.time.known() ? record.time : now.stamp;
   return window.stands_for;
 }
 

@@ -292,7 +292,9 @@ class TextWriter {
       const Row& row = rows[i].row;
       std::string margin(8, ' ');
       if (row.life != life && row.life != 0) margin = fmt::format(" life {:<2}", row.life).substr(0, 9);
-      if (row.tone == Tone::bad) margin = " ------ ";
+      // Before the password is judged nothing ties the asker to the node but its word.
+      const bool claimed = as<PasswordRejected>(*row.record) == nullptr && name_is(*row.record) == NameIs::claimed;
+      if (row.tone == Tone::bad) margin = claimed ? " claimed" : " ------ ";
       life = row.life != 0 ? row.life : life;
       margin.resize(8, ' ');
       const std::string when =

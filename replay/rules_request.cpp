@@ -200,6 +200,13 @@ std::string token_reason_text(std::string_view reason) {
   return "its join token is refused; the record does not say why";
 }
 
+std::string certificate_fault_text(std::string_view fault) {
+  if (fault == "expired") return "has expired";
+  if (fault == "not_yet_valid") return "is not valid yet by this server's clock";
+  if (fault == "unusable") return "cannot be used: it is damaged, or not a client's";
+  return "is not signed by this server's CA";
+}
+
 // The life of tokens changed since the node last succeeded.
 const Record* token_change_since(const Facts& facts, Seq after) {
   const Record* found = nullptr;
@@ -240,7 +247,8 @@ Found token_refused(const Facts& facts) {
   finding.cause = Cause::kToken;
   const Record* change = token_change_since(facts, since);
   finding.confidence = token_confidence(facts, last, rejected->reason, change != nullptr);
-  finding.summary = fmt::format("{} does not get as far as its password: {} (refused {}, {})", who(facts),
+  finding.summary = fmt::format("{} does not get as far as its password: {} (refused {}, {})",
+                                last.node.empty() ? who(facts) : "whoever claims to be " + who(facts),
                                 token_reason_text(rejected->reason), times(count), on_record(last));
   const Record& first = *facts.failures.front();
   cite(finding, first, fmt::format("token refused{}: {}", from_where(first), token_reason_text(rejected->reason)));
@@ -251,6 +259,8 @@ Found token_refused(const Facts& facts) {
         "machine's");
   }
   if (facts.failures.size() > 1) cite(finding, last, "refused last");
+  if (!rejected->certificate.empty() && last.auth.method != "certificate")
+    cite(finding, last, "the client certificate beside it " + certificate_fault_text(rejected->certificate));
   if (change != nullptr) cite(finding, *change, fmt::format("{} since the last success", name_of(change->kind())));
   if (success != nullptr) cite(finding, *success, "last success" + from_where(*success));
   if (last.node.empty())
@@ -278,6 +288,23 @@ Found token_refused(const Facts& facts) {
   return finding;
 }
 
+namespace {
+
+// Our CA's own, by its signature, and past its time: the token would do.
+Finding expired_certificate(const Facts& facts, const Record& last) {
+  Finding finding;
+  finding.cause = Cause::kStaleCert;
+  finding.confidence = Confidence::kMedium;
+  finding.summary = fmt::format("whoever claims to be {} shows a client certificate that has expired, and no token ({})",
+                                who(facts), on_record(last));
+  cite(finding, last, "its client certificate has expired");
+  finding.alternatives = {maybe(Cause::kToken, "the same request without the certificate"),
+                          maybe(Cause::kClock, "the server's own clock ahead of the time")};
+  return finding;
+}
+
+}  // namespace
+
 // A client certificate that our CA did not sign: of another cluster, or of this one before its CA changed.
 Found foreign_certificate(const Facts& facts) {
   if (facts.family != Family::token) return std::nullopt;
@@ -287,8 +314,16 @@ Found foreign_certificate(const Facts& facts) {
     return std::nullopt;
   const Record* success = facts.last_success_before(last.seq);
   const Record* change = facts.ca_change(success != nullptr ? success->seq : 0, last.seq);
+  if (rejected->certificate == "expired") return expired_certificate(facts, last);
   Finding finding;
-  cite(finding, last, "its client certificate is not signed by this server's CA");
+  cite(finding, last, "its client certificate " + certificate_fault_text(rejected->certificate));
+  if (!rejected->certificate.empty() && rejected->certificate != "unknown_ca") {
+    finding.summary = fmt::format("whoever claims to be {} shows a client certificate that {}", who(facts),
+                                  certificate_fault_text(rejected->certificate));
+    finding.alternatives = {maybe(Cause::kClock, "the server's own clock"), maybe(Cause::kStaleCert),
+                            maybe(Cause::kToken, "the same request without the certificate")};
+    return finding;
+  }
   if (change != nullptr) {
     finding.cause = Cause::kCa;
     finding.confidence = success != nullptr ? Confidence::kHigh : Confidence::kMedium;

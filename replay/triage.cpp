@@ -7,6 +7,7 @@
 #include <set>
 
 #include "replay/causes.h"
+#include "replay/claims.h"
 
 namespace ledger::replay {
 
@@ -18,6 +19,7 @@ constexpr std::size_t kNameWidth = 28;
 
 struct Candidates {
   std::set<std::string> names;
+  std::set<std::string> claimed;  // by refused strangers; some are in `names` as well
   std::map<std::string, NodeState, std::less<>> states;
 };
 
@@ -53,9 +55,23 @@ Result<void> add_from_records(const EventLog& log, const TriageOptions& options,
     from = *before + 1;
   }
   return log.scan(from, log.head(), [&](Seq, const Result<Record>& record) {
-    if (record && !record->node.empty() && is_refusal(record->kind())) out.names.insert(record->node);
+    if (!record || record->node.empty() || !is_refusal(record->kind())) return true;
+    (is_bare_claim(*record) ? out.claimed : out.names).insert(record->node);
     return true;
   });
+}
+
+// In the order in which they are worth looking at.
+Result<std::vector<std::string>> in_order(const EventLog& log, const Candidates& candidates) {
+  std::vector<std::string> order(candidates.names.begin(), candidates.names.end()), unheard_of;
+  for (const std::string& name : candidates.claimed) {
+    if (candidates.names.contains(name)) continue;
+    const auto state = log.node(name);
+    if (!state) return state.error();
+    (*state ? order : unheard_of).push_back(name);
+  }
+  order.insert(order.end(), unheard_of.begin(), unheard_of.end());
+  return order;
 }
 
 Result<std::optional<TriageEntry>> examine(const EventLog& log, const std::string& name, const Candidates& candidates) {
@@ -69,6 +85,7 @@ Result<std::optional<TriageEntry>> examine(const EventLog& log, const std::strin
   entry.cause = explanation.cause;
   entry.confidence = explanation.confidence;
   entry.summary = explanation.summary;
+  entry.only_claimed = explanation.only_claimed;
   if (const auto state = candidates.states.find(name); state != candidates.states.end())
     entry.refusals = state->second.rejections;
   for (const Step& step : explanation.timeline.steps)
@@ -103,13 +120,15 @@ Result<Triage> triage(const EventLog& log, const TriageOptions& options, const P
   Candidates candidates;
   if (const auto added = add_from_projection(log, options, candidates, out); !added) return added.error();
   if (const auto added = add_from_records(log, options, candidates); !added) return added.error();
+  const Result<std::vector<std::string>> names = in_order(log, candidates);
+  if (!names) return names.error();
   std::uint64_t done = 0;
-  for (const std::string& name : candidates.names) {
+  for (const std::string& name : *names) {
     if (done == options.limit) {
-      out.left_out = candidates.names.size() - done;
+      out.left_out = names->size() - done;
       break;
     }
-    if (progress) progress(++done, candidates.names.size());
+    if (progress) progress(++done, names->size());
     else ++done;
     Result<std::optional<TriageEntry>> entry = examine(log, name, candidates);
     if (!entry) return entry.error();
@@ -142,6 +161,7 @@ json::object to_json(const Triage& triage) {
     node["refusals"] = entry.refusals;
     node["last"] = entry.last.known() ? json::value(entry.last.to_string()) : json::value(nullptr);
     node["takeover_possible"] = entry.takeover_possible;
+    node["only_claimed"] = entry.only_claimed;
     nodes.push_back(std::move(node));
   }
   out["nodes"] = std::move(nodes);
@@ -169,8 +189,9 @@ std::string to_text(const Triage& triage, const TextStyle& style) {
   for (const TriageEntry& entry : triage.entries) {
     const std::string name = printable(entry.node, 253);
     std::string last = entry.last.known() ? Time{entry.last.micros / 1'000'000 * 1'000'000}.to_string() : "-";
-    out += fmt::format(" {:<10} {:<6} {:<{}} {:<20}  ledger replay --node {}\n", name_of(entry.cause),
-                       name_of(entry.confidence), name, kNameWidth, last, name);
+    out += fmt::format(" {:<10} {:<6} {:<{}} {:<20}  ledger replay --node {}{}\n", name_of(entry.cause),
+                       name_of(entry.confidence), name, kNameWidth, last, name,
+                       entry.only_claimed ? "  (name only claimed)" : "");
   }
   if (triage.left_out > 0) out += fmt::format(" ... and {} more names that were not looked at\n", triage.left_out);
   for (const std::string& warning : triage.warnings) out += " beware: " + warning + "\n";

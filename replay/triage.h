@@ -25,6 +25,7 @@ struct TriageEntry {
   std::uint64_t refusals = 0;  // of the password, since the last registration
   Time last;                   // when the name was last refused; not known for one that is not
   bool takeover_possible = false;
+  bool only_claimed = false;  // Explanation::only_claimed
 };
 
 struct Triage {
@@ -44,11 +45,12 @@ struct TriageOptions {
 };
 
 // Names with an open refusal, names of refusals since `since` that were never bound, and names that share their
-// password with another one.
+// password with another one. Names that strangers merely claimed come last, those that the ledger never heard of after
+// all: whoever invents names by the thousand cannot push the real ones past the limit.
 Result<Triage> triage(const EventLog& log, const TriageOptions& options, const Progress& progress = {});
 
 // {"as_of":{"seq","time"},"counts":{"REBUILT":2},"nodes":[{"node","state","cause","confidence","summary","refusals",
-// "last","takeover_possible"}],"left_out","warnings"}
+// "last","takeover_possible","only_claimed"}],"left_out","warnings"}
 boost::json::object to_json(const Triage& triage);
 // A headline and one line per node with the command that shows more.
 std::string to_text(const Triage& triage, const TextStyle& style = {});

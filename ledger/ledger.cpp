@@ -9,6 +9,7 @@
 #include <shared_mutex>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 
 #include "ledger/storm.h"
 #include "ledger/unrecorded.h"
@@ -57,6 +58,9 @@ Error disk_full(const std::filesystem::path& dir, std::uint64_t free_bytes) {
                                  "there is room"};
 }
 
+// The Ledger::State whose writer this thread is.
+thread_local const void* writer_of = nullptr;
+
 }  // namespace
 
 struct Ledger::State {
@@ -90,6 +94,7 @@ struct Ledger::State {
   Unrecorded unrecorded_overloaded{429, "overloaded"}, unrecorded_unavailable{503, "store_unavailable"};
 
   // Owned by the writer thread.
+  std::deque<Item> from_callbacks;  // go before everything that waits
   TokenTable staged_tokens;  // `tokens`, and what the batch so far does to them
   StormCounter storm;
   Instant now;      // of the current batch; the stamp never goes back
@@ -127,10 +132,11 @@ struct Ledger::State {
 // ---- the writer ------------------------------------------------------------------------------------------
 
 void Ledger::State::run() {
+  writer_of = this;
   std::unique_lock lock(queue_mutex);
   // After a failure nothing may be written any more: not even the counts that come due.
   while (!failed && wait_for_work(lock)) {
-    std::deque<Item> items;
+    std::deque<Item> items = std::exchange(from_callbacks, {});
     while (!queue.empty() && items.size() < kBatchLimit) {
       items.push_back(std::move(queue.front()));
       queue.pop_front();
@@ -143,12 +149,13 @@ void Ledger::State::run() {
 
 // Returns false when the writer is to end: told to stop and nothing is waiting.
 bool Ledger::State::wait_for_work(std::unique_lock<std::mutex>& lock) {
-  const auto awake = [&] { return stopping || !queue.empty(); };
+  const auto has_work = [&] { return !queue.empty() || !from_callbacks.empty(); };
+  const auto awake = [&] { return stopping || has_work(); };
   if (const auto due = storm.next_due())
     queue_ready.wait_until(lock, *due, awake);
   else
     queue_ready.wait(lock, awake);
-  return !stopping || !queue.empty();
+  return !stopping || has_work();
 }
 
 // Take all, check, number, encode, one sync, apply, complete. While the sync runs, the next batch gathers.
@@ -420,6 +427,8 @@ void Ledger::append(Proposal proposal, Done done) {
       refused = state_->failed;
     } else if (state_->stopping) {
       refused = Error{Errc::unavailable, "the server is stopping"};
+    } else if (writer_of == state_.get()) {
+      state_->from_callbacks.push_back({std::move(proposal), std::move(done)});
     } else if (state_->queue.size() >= state_->options.queue_limit && !proposal.use_reserve) {
       refused = Error{Errc::overloaded, "too many registrations at once; try again in a second"};
       ++state_->overloaded;

@@ -17,8 +17,11 @@
 // calls Options::on_failure once; the process must end and recover by opening again (event_log.h says why).
 // A disk that is nearly full is not a failure: appends are refused with Errc::unavailable until there is room.
 //
-// Threads: append(), find(), log().head(), ... from any thread; open() and close() from the owner's. Callbacks run on the writer's thread: they must be
-// short and must not call back into the ledger except append().
+// Fairness: what a callback appends goes before everything that waits. So who decides anew after Errc::conflict on a
+// state that others keep changing loses again only to those who decided anew with him, not to newcomers.
+//
+// Threads: append(), find(), log().head(), ... from any thread; open() and close() from the owner's. Callbacks run on
+// the writer's thread: they must be short and must not call back into the ledger except append().
 #pragma once
 
 #include <chrono>

@@ -94,9 +94,10 @@ TokenCheck TokenTable::check(TokenUser user, std::string_view id, const Fingerpr
 bool TokenTable::still_accepts(const Auth& auth, Time now) const {
   const auto found = auth.token.empty() ? tokens_.end() : tokens_.find(auth.token);
   if (found == tokens_.end()) return true;
-  const TokenUser user = auth.principal == "node"     ? TokenUser::node
-                         : auth.principal == "server" ? TokenUser::server
-                                                      : TokenUser::bootstrap;
+  const TokenUser user = auth.principal == "node"                             ? TokenUser::node
+                         : auth.principal == "server"                         ? TokenUser::server
+                         : auth.principal.starts_with("system:bootstrap:") ? TokenUser::bootstrap
+                                                                              : TokenUser::operators;
   return std::any_of(found->second.begin(), found->second.end(), [&](const TokenState& token) {
     return stands_for(token, user) && judge(token, now) == TokenResult::accepted;
   });

@@ -157,10 +157,16 @@ void for_token(Advice& advice) {
   if (reason == "missing" || reason == "malformed")
     advice.push("", "check that nothing between the machine and the server (proxy, balancer) drops the credential",
                 "curl -vk https://SERVER:6443/cacerts", "none");
-  advice.push("",
-              reason == "wrong_class" ? "take the agent token, not another one, from the server"
-                                      : "take the current agent token from the server",
-              "sudo ledger token show --data-dir /var/lib/ledger", "none");
+  const bool bootstrap = advice.facts().failures.back()->auth.method == "bearer" && reason != "wrong_class";
+  if (bootstrap)
+    advice.push("", "make another bootstrap token",
+                "sudo ledger token create --class bootstrap --ttl 24h --data-dir /var/lib/ledger",
+                "whoever has it may join for 24 hours");
+  else
+    advice.push("",
+                reason == "wrong_class" ? "take the agent token, not another one, from the server"
+                                        : "take the current agent token from the server",
+                "sudo ledger token show --data-dir /var/lib/ledger", "none");
   advice.push("", "put it into the agent's environment (K3S_TOKEN) and restart the agent",
               fmt::format("sudoedit /etc/systemd/system/k3s-agent.service.env && {}", kRestartAgent), "none");
 }

@@ -146,8 +146,12 @@ struct Words {
   void operator()(const ClockStepped& e) const {
     row.what = fmt::format("the clock was stepped by {:.1f} s", e.by_seconds);
   }
-  void operator()(const TokenRotated& e) const {
-    row.what = fmt::format("{} token rotated", printable(e.token_class, 20));
+  template <Kind K>
+  void operator()(const TokenChanged<K>& e) const {
+    const std::string_view did = name_of(K).substr(std::string_view("token_").size());
+    row.what = fmt::format("{} token {}{}{}", printable(e.token_class, 20), did,
+                           K == Kind::token_expired ? "" : by_actor(e.actor), quoted_note(record));
+    row.detail = printable(e.token, 20);
   }
   void operator()(const auto& e) const {
     row.what = std::string(name_of(std::decay_t<decltype(e)>::kKind));

@@ -15,6 +15,7 @@
 #include "ledger/event_codec.h"
 #include "tests/support/fault_fs.h"
 #include "tests/support/generators.h"
+#include "tests/support/overwrite_record.h"
 #include "tests/support/run_command.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/verify_log.h"
@@ -30,6 +31,7 @@ using ::testing::Not;
 using test::all_records;
 using test::broken_promises;
 using test::Face;
+using test::overwrite_record;
 using test::WritePoint;
 
 std::vector<std::string> none() { return {}; }
@@ -289,20 +291,6 @@ TEST_F(EventLogTest, NodeStatesAreStoredWithTheirRecords) {
 }
 
 // ---- a record that does not decode -----------------------------------------------------------------------
-
-// Opens the store beneath the log and puts other bytes under a seq.
-void overwrite_record(const fs::path& dir, Seq seq, const std::string& bytes) {
-  std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  for (const char* name : {"default", "events", "index", "nodes"}) families.emplace_back(name, rocksdb::ColumnFamilyOptions());
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  rocksdb::DB* db = nullptr;
-  ASSERT_TRUE(rocksdb::DB::Open({}, dir.string(), families, &handles, &db).ok());
-  std::string key(8, '\0');
-  key[7] = static_cast<char>(seq);
-  EXPECT_TRUE(db->Put({}, handles[1], key, bytes).ok());
-  for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
-  delete db;
-}
 
 TEST_F(EventLogTest, ARecordThatDoesNotDecodeIsAVisibleHole) {
   open();

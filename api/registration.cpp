@@ -80,6 +80,15 @@ std::string claimed_in_header(const Request& request, const Program& program) {
   return name ? name->str() : std::string();
 }
 
+// A certificate of ours that only its time speaks against is told apart: its machine needs a clock or a token.
+std::string refusal_reason(const Caller& caller) {
+  if (caller.result == TokenResult::unknown_principal && caller.auth.method == "certificate") {
+    if (caller.certificate_fault == "expired") return "certificate_expired";
+    if (caller.certificate_fault == "not valid yet") return "certificate_not_yet_valid";
+  }
+  return std::string(reason_name(caller.result));
+}
+
 std::string not_registered(const std::string& node) { return "node " + node + " is not registered (any more)"; }
 
 void add_seq(Response& response, const Result<Committed>& outcome) {
@@ -420,16 +429,14 @@ void Registration::refuse_token(const RequestPtr& request, const Reply& reply, c
   const Problem problem = problem_of(caller.result);
   Record record = record_of(*request, caller,
                             TokenRejected{.status = problem.status,
-                                          .reason = std::string(reason_name(caller.result)),
-                                          .token = caller.old_token,
-                                          .certificate = caller.certificate_fault});
+                                          .reason = refusal_reason(caller),
+                                          .token = caller.old_token});
   // Nobody vouches for it: a claim, on whatever path it came.
   record.node = node.empty() ? claimed_in_header(*request, issuer_.program()) : node;
-  if (!caller.claimed_node.empty() && record.node != caller.claimed_node) {
-    const bool alone = record.node.empty();
-    record.note = alone ? "named by its certificate, which is not accepted"
-                        : "its certificate, which is not accepted, names " + caller.claimed_node;
-    if (alone) record.node = caller.claimed_node;
+  if (record.node.empty()) record.node = caller.claimed_node;
+  if (!caller.certificate_fault.empty()) {
+    record.note = "its certificate is not accepted (" + caller.certificate_fault + ")";
+    if (!caller.claimed_node.empty()) record.note += ", and names " + caller.claimed_node;
   }
   Proposal proposal;
   proposal.records.push_back(std::move(record));

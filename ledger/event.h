@@ -142,11 +142,9 @@ struct TokenRejected {
   std::int64_t status = 0;
   std::string reason;  // missing, malformed, unknown_principal, wrong_secret, expired, revoked, superseded, wrong_class
   std::string token;   // id, where the presented secret is one that was valid before
-  std::string certificate{};  // why the one it came with is not accepted: unknown_ca, expired, not_yet_valid, unusable
   static void fields(auto& self, auto&& f) {
     f("status", self.status), f("reason", self.reason), f("token", self.token);
   }
-  static void added_fields(auto& self, auto&& f) { f("certificate", self.certificate); }
 };
 
 // ---- node passwords --------------------------------------------------------------------------------------

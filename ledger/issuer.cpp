@@ -614,13 +614,13 @@ Result<std::vector<std::string>> subject_values(const X509* certificate, int nid
 const char* fault_of(int error, int depth) {
   switch (error) {
     case X509_V_ERR_CERT_HAS_EXPIRED: return depth == 0 ? "expired" : "unusable";
-    case X509_V_ERR_CERT_NOT_YET_VALID: return depth == 0 ? "not_yet_valid" : "unusable";
+    case X509_V_ERR_CERT_NOT_YET_VALID: return depth == 0 ? "not valid yet" : "unusable";
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-    case X509_V_ERR_CERT_SIGNATURE_FAILURE: return "unknown_ca";
+    case X509_V_ERR_CERT_SIGNATURE_FAILURE: return "unknown CA";
     default: return "unusable";
   }
 }

@@ -61,7 +61,7 @@ struct ClientIdentity {
 
 // What a certificate that is not accepted says of itself. Whoever made it may have written anything: a claim.
 struct CertificateClaim {
-  std::string fault;        // unknown_ca, expired, not_yet_valid, unusable
+  std::string fault;        // for people: unknown CA, expired, not valid yet, unusable
   std::string common_name;  // empty: it has none, or none that is printable text
 };
 

@@ -39,7 +39,7 @@ void make_anonymous(Record& record) {
   record.node.clear();
   record.claimed.clear();
   record.generation.clear();
-  if (auto* rejected = std::get_if<TokenRejected>(&record.event)) rejected->token.clear(), rejected->certificate.clear();
+  if (auto* rejected = std::get_if<TokenRejected>(&record.event)) rejected->token.clear();
   record.note = "over the limit of different refusals: counted without source";
 }
 

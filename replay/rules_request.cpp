@@ -196,15 +196,10 @@ std::string token_reason_text(std::string_view reason) {
   if (reason == "expired") return "its join token has expired";
   if (reason == "revoked") return "its join token was revoked";
   if (reason == "superseded") return "it still uses a join token that was replaced by a rotation";
+  if (reason == "certificate_expired") return "its client certificate has expired, and it presents no join token";
+  if (reason == "certificate_not_yet_valid") return "its client certificate is not valid yet by this server's clock";
   if (reason == "wrong_class") return "its token is valid but of the wrong class for an agent";
   return "its join token is refused; the record does not say why";
-}
-
-std::string certificate_fault_text(std::string_view fault) {
-  if (fault == "expired") return "has expired";
-  if (fault == "not_yet_valid") return "is not valid yet by this server's clock";
-  if (fault == "unusable") return "cannot be used: it is damaged, or not a client's";
-  return "is not signed by this server's CA";
 }
 
 // The record that ended this token. A rotation of before format version 2 does not say what it replaced: all of its
@@ -303,8 +298,6 @@ Found token_refused(const Facts& facts) {
         "machine's");
   }
   if (facts.failures.size() > 1) cite(finding, last, "refused last");
-  if (!rejected->certificate.empty() && last.auth.method != "certificate")
-    cite(finding, last, "the client certificate beside it " + certificate_fault_text(rejected->certificate));
   if (end != nullptr)
     cite(finding, *end, end_text(*end, rejected->token));
   else if (change != nullptr)
@@ -337,16 +330,21 @@ Found token_refused(const Facts& facts) {
 
 namespace {
 
-// Our CA's own, by its signature, and past its time: the token would do.
-Finding expired_certificate(const Facts& facts, const Record& last) {
+// Our CA's own, by its signature, and only its time is wrong: the token would do.
+Found untimely_certificate(const Facts& facts, const Record& last, std::string_view reason) {
+  const bool expired = reason == "certificate_expired";
+  if (!expired && reason != "certificate_not_yet_valid") return std::nullopt;
   Finding finding;
-  finding.cause = Cause::kStaleCert;
-  finding.confidence = Confidence::kMedium;
-  finding.summary = fmt::format("whoever claims to be {} shows a client certificate that has expired, and no token ({})",
-                                who(facts), on_record(last));
-  cite(finding, last, "its client certificate has expired");
-  finding.alternatives = {maybe(Cause::kToken, "the same request without the certificate"),
-                          maybe(Cause::kClock, "the server's own clock ahead of the time")};
+  const std::string fault = expired ? "has expired" : "is not valid yet by this server's clock";
+  cite(finding, last, "its client certificate " + fault);
+  finding.summary = fmt::format("whoever claims to be {} shows a client certificate that {}, and no token ({})", who(facts),
+                                fault, on_record(last));
+  finding.alternatives = {maybe(Cause::kClock, "the server's own clock, compared with the time"),
+                          maybe(Cause::kToken, "the same request without the certificate")};
+  if (expired)
+    finding.cause = Cause::kStaleCert, finding.confidence = Confidence::kMedium;
+  else
+    finding.alternatives.push_back(maybe(Cause::kStaleCert));
   return finding;
 }
 
@@ -357,20 +355,13 @@ Found foreign_certificate(const Facts& facts) {
   if (facts.family != Family::token) return std::nullopt;
   const Record& last = *facts.failures.back();
   const auto* rejected = as<TokenRejected>(last);
-  if (rejected == nullptr || last.auth.method != "certificate" || rejected->reason != "unknown_principal")
-    return std::nullopt;
+  if (rejected == nullptr || last.auth.method != "certificate") return std::nullopt;
+  if (Found untimely = untimely_certificate(facts, last, rejected->reason)) return untimely;
+  if (rejected->reason != "unknown_principal") return std::nullopt;
   const Record* success = facts.last_success_before(last.seq);
   const Record* change = facts.ca_change(success != nullptr ? success->seq : 0, last.seq);
-  if (rejected->certificate == "expired") return expired_certificate(facts, last);
   Finding finding;
-  cite(finding, last, "its client certificate " + certificate_fault_text(rejected->certificate));
-  if (!rejected->certificate.empty() && rejected->certificate != "unknown_ca") {
-    finding.summary = fmt::format("whoever claims to be {} shows a client certificate that {}", who(facts),
-                                  certificate_fault_text(rejected->certificate));
-    finding.alternatives = {maybe(Cause::kClock, "the server's own clock"), maybe(Cause::kStaleCert),
-                            maybe(Cause::kToken, "the same request without the certificate")};
-    return finding;
-  }
+  cite(finding, last, "its client certificate is not signed by this server's CA");
   if (change != nullptr) {
     finding.cause = Cause::kCa;
     finding.confidence = success != nullptr ? Confidence::kHigh : Confidence::kMedium;

@@ -276,7 +276,7 @@ TEST(Storm, AFloodCannotVaryItsWayPastTheBudget) {
     record.claimed = {text};
     record.generation = "G" + text;
     record.auth = {"basic", "p" + text, "t" + text, "s" + text};
-    record.event = TokenRejected{.status = 401, .reason = "wrong_secret", .token = "old" + text, .certificate = text};
+    record.event = TokenRejected{.status = 401, .reason = "wrong_secret", .token = "old" + text};
     record.request_id = "r" + text;
     record.note = "note" + text;
     storm.offer(record, at(0));

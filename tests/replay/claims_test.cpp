@@ -76,10 +76,8 @@ Explanation explained(const std::string& lines, History& history) {
 TEST(Claims, OfAConnectedNodeAreSomebodyElses) {
   History history;
   // From elsewhere, at once; from its own address (a NAT) once the tunnel has outlived it.
-  for (const std::string& claims :
-       {claim(4, "10:00:00", "203.0.113.9"), claim(4, "10:00:00", "10.0.0.5") +
-                                                 R"({"seq":5,"time":"2024-03-03T10:03:00Z","kind":"tunnel_opened","node":"y"})" "\n" +
-                                                 claim(6, "10:03:01", "203.0.113.9")}) {
+  for (const std::string& claims : {claim(4, "10:00:00", "203.0.113.9"),
+                                    claim(4, "10:00:00", "10.0.0.5") + claim(5, "10:03:01", "203.0.113.9")}) {
     const Explanation e = explained(kHealthy + claims, history);
     EXPECT_EQ(e.cause, Cause::kNone) << e.summary;
     EXPECT_EQ(e.state, "registered");
@@ -125,19 +123,24 @@ TEST(Claims, FromTheNodesOwnAddressAMomentAgoMayBeTheNode) {
 
 TEST(Claims, CertificatesThatAreNotAccepted) {
   History history;
-  const std::string auth = R"("auth":{"method":"certificate","principal":"(unknown)"},"reason":"unknown_principal","certificate":)";
-  const std::string joined = kHealthy.substr(0, kHealthy.find(R"({"seq":3)"));
-  const Explanation expired = explained(joined + claim(3, "10:00:00", "10.0.0.5", (auth + R"("expired")").c_str()), history);
+  const auto refused = [&](const std::string& reason) {
+    const std::string more = "\"auth\":{\"method\":\"certificate\",\"principal\":\"(unknown)\"},\"reason\":\"" + reason + "\"";
+    const std::string joined = kHealthy.substr(0, kHealthy.find(R"({"seq":3)"));
+    return explained(joined + claim(3, "10:00:00", "10.0.0.5", more.c_str()), history);
+  };
+  const Explanation expired = refused("certificate_expired");
   EXPECT_EQ(expired.cause, Cause::kStaleCert) << expired.summary;
   EXPECT_THAT(expired.summary, HasSubstr("expired"));
   EXPECT_TRUE(expired.only_claimed);
-  const Explanation early = explained(joined + claim(3, "10:00:00", "10.0.0.5", (auth + R"("not_yet_valid")").c_str()), history);
+  EXPECT_THAT(expired.warnings, Contains(HasSubstr("only claimed")));
+  const Explanation early = refused("certificate_not_yet_valid");
   EXPECT_EQ(early.cause, Cause::kUnknown);
   EXPECT_EQ(early.alternatives.front().cause, Cause::kClock);
-  const Explanation foreign = explained(joined + claim(3, "10:00:00", "10.0.0.5", (auth + R"("unknown_ca")").c_str()), history);
+  EXPECT_THAT(early.warnings, Contains(HasSubstr("only claimed")));
+  const Explanation foreign = refused("unknown_principal");
   EXPECT_EQ(foreign.cause, Cause::kUnknown);
   EXPECT_THAT(foreign.summary, HasSubstr("did not sign"));
-  for (const Explanation& e : {expired, early, foreign}) EXPECT_THAT(e.warnings, Contains(HasSubstr("only claimed")));
+  EXPECT_THAT(foreign.warnings, Contains(HasSubstr("only claimed")));
 }
 
 TEST(Claims, AnOverloadedServersNamesAreClaims) {
@@ -186,7 +189,8 @@ RC_GTEST_PROP(ClaimsProperty, StrangersDoNotMakeAWellNodeLookRefused, ()) {
   const History without = history_of(lines_of(records), "x"), with = history_of(lines_of(mixed), "x");
   const Explanation before = explain(without), after = explain(with);
   RC_ASSERT(before.state == after.state);
-  RC_PRE(before.cause == Cause::kNone);
+  RC_CLASSIFY(before.cause == Cause::kNone, "a node that is well");
+  if (before.cause != Cause::kNone) return;
   bool doubted = after.cause == Cause::kNone;
   for (const std::string& warning : after.warnings) doubted = doubted || warning.find("only claimed") != std::string::npos;
   RC_ASSERT(doubted);

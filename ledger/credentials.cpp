@@ -4,6 +4,7 @@
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
 #include <sys/stat.h>
@@ -29,15 +30,6 @@ constexpr std::size_t kMaxAuthorization = 16 << 10;
 constexpr std::size_t kKeyBytes = 32;
 constexpr std::size_t kTokenIdBytes = 6;
 constexpr std::size_t kFingerprintBytes = 16;
-
-// A string under construction that holds a secret. Reserve enough: growing leaves a copy behind.
-struct WipedString {
-  std::string text;
-  explicit WipedString(std::size_t capacity = 0) { text.reserve(capacity); }
-  WipedString(const WipedString&) = delete;
-  WipedString& operator=(const WipedString&) = delete;
-  ~WipedString() { OPENSSL_cleanse(text.data(), text.capacity()); }
-};
 
 bool has_control(std::string_view text) {
   for (const char c : text)
@@ -181,13 +173,13 @@ Result<std::string> read_file(const fs::path& path, std::size_t max_bytes) {
 }
 
 Result<Secret> read_secret_file(const fs::path& path, std::size_t max_bytes) {
-  WipedString bytes;
+  WipedText bytes;
   if (const auto read = read_into(&bytes.text, path, max_bytes, true); !read) return read.error();
   return Secret(bytes.text);
 }
 
 Result<Secret> read_foreign_secret(const fs::path& path, std::size_t max_bytes) {
-  WipedString bytes;
+  WipedText bytes;
   if (const auto read = read_into(&bytes.text, path, max_bytes, false); !read) return read.error();
   return Secret(bytes.text);
 }
@@ -254,7 +246,7 @@ void fill_random(std::string* bytes) {
 }  // namespace
 
 Secret random_secret(std::size_t bytes) {
-  WipedString raw, hex(2 * bytes);
+  WipedText raw, hex(2 * bytes);
   raw.text.resize(bytes);
   fill_random(&raw.text);
   append_hex(raw.text, &hex.text);
@@ -273,12 +265,44 @@ bool equal_in_constant_time(std::string_view a, std::string_view b) {
   return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
+std::string hmac_sha256_hex(const Secret& key, std::string_view bytes) {
+  unsigned char mac[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  if (HMAC(EVP_sha256(), key.reveal().data(), static_cast<int>(key.reveal().size()), reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), mac,
+           &size) == nullptr)
+    fatal("HMAC-SHA-256 failed");
+  return to_hex({reinterpret_cast<const char*>(mac), size});
+}
+
 std::string sha256_hex(std::string_view bytes) {
   static const EVP_MD* const digest = EVP_MD_fetch(nullptr, "SHA256", nullptr);
   std::array<unsigned char, 32> out;
   if (digest == nullptr || EVP_Digest(bytes.data(), bytes.size(), out.data(), nullptr, digest, nullptr) != 1)
     fatal("SHA-256 failed");
   return to_hex({reinterpret_cast<const char*>(out.data()), out.size()});
+}
+
+bool append_base64_bytes(std::string_view letters, std::string* out, unsigned* left_over) {
+  const auto value_of = [](char c) {
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
+    if (c == '+') return 62;
+    return c == '/' ? 63 : -1;
+  };
+  unsigned bits = 0;
+  int held = 0;
+  for (const char c : letters) {
+    const int value = value_of(c);
+    if (value < 0) return false;
+    bits = (bits << 6 | static_cast<unsigned>(value)) & 0xFFFF;
+    held += 6;
+    if (held < 8) continue;
+    held -= 8;
+    *out += static_cast<char>(bits >> held & 0xFF);
+  }
+  *left_over = bits & ((1U << held) - 1);
+  return true;
 }
 
 std::string base64(std::string_view bytes) {
@@ -333,31 +357,12 @@ std::optional<std::string_view> after_scheme(std::string_view header_value, std:
 }
 
 // Six bits, or -1.
-int base64_value(char c) {
-  if (c >= 'A' && c <= 'Z') return c - 'A';
-  if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-  if (c >= '0' && c <= '9') return c - '0' + 52;
-  if (c == '+') return 62;
-  return c == '/' ? 63 : -1;
-}
-
 // RFC 4648 with padding, as Go's StdEncoding.
 bool decode_base64(std::string_view text, std::string* out) {
   if (text.size() % 4 != 0) return false;
   for (int padding = 0; padding < 2 && text.ends_with('='); ++padding) text.remove_suffix(1);
-  unsigned bits = 0;
-  int held = 0;
-  for (const char c : text) {
-    const int value = base64_value(c);
-    if (value < 0) return false;
-    bits = (bits << 6 | static_cast<unsigned>(value)) & 0xFFFF;
-    held += 6;
-    if (held >= 8) {
-      held -= 8;
-      *out += static_cast<char>(bits >> held & 0xFF);
-    }
-  }
-  return true;
+  unsigned left_over = 0;
+  return append_base64_bytes(text, out, &left_over);
 }
 
 }  // namespace
@@ -367,7 +372,7 @@ Result<BasicCredential> BasicCredential::parse(std::string_view header_value) {
   if (header_value.size() > kMaxAuthorization) return bad("is longer than 16 KiB");
   const auto encoded = after_scheme(header_value, "basic");
   if (!encoded) return bad("is not of the form 'Basic <base64>'");
-  WipedString decoded(encoded->size());
+  WipedText decoded(encoded->size());
   if (!decode_base64(*encoded, &decoded.text)) return bad("holds something that is not base64");
   const std::string_view text = decoded.text;
   const auto colon = text.find(':');
@@ -405,7 +410,7 @@ bool is_bootstrap_token(std::string_view text) {
 Secret random_bootstrap_token() {
   // Bytes past the last whole round of letters are left out: every letter is as likely as any other.
   constexpr std::size_t kRound = 256 / kBootstrapLetters.size() * kBootstrapLetters.size();
-  WipedString raw, text(kBootstrapId + 1 + kBootstrapSecret);
+  WipedText raw, text(kBootstrapId + 1 + kBootstrapSecret);
   raw.text.resize(64);
   while (text.text.size() < kBootstrapId + 1 + kBootstrapSecret) {
     fill_random(&raw.text);
@@ -500,7 +505,7 @@ class PasswdFile {
 
   // The file with these passwords: lines that change in k3s' form, others as they are.
   Secret with(const Passwords& passwords, const Program& program) const {
-    WipedString out(bytes_.reveal().size() + 4 * kMaxToken + 256);
+    WipedText out(bytes_.reveal().size() + 4 * kMaxToken + 256);
     for (const PasswdRecord& record : records_) {
       const bool ours = record.is_for("node") || record.is_for("server");
       const Secret& wanted = record.is_for("node") ? passwords.node : passwords.server;
@@ -593,7 +598,7 @@ Result<Secret> read_hex_file(const fs::path& path, std::string_view repair) {
 }
 
 Result<void> write_hex_file(const fs::path& path, const Secret& hex) {
-  WipedString line(2 * kKeyBytes + 1);
+  WipedText line(2 * kKeyBytes + 1);
   line.text += hex.reveal();
   line.text += '\n';
   return write_file(path, line.text, 0600);
@@ -619,7 +624,7 @@ Result<Secret> load_fingerprint_key(const fs::path& path, bool log_exists) {
     hex = create_hex_file(path);
   }
   if (!hex) return hex.error();
-  WipedString key(kKeyBytes);
+  WipedText key(kKeyBytes);
   append_unhex(hex->reveal(), &key.text);
   return Secret(key.text);
 }
@@ -750,7 +755,7 @@ Result<void> Credentials::write_token_files(std::string_view ca_hash) const {
   if (!ca_hash.empty() && !is_hex(ca_hash, 64))
     return Error{Errc::invalid, "a CA hash must be 64 lower-case hex digits"};
   const auto write_token = [&](const char* name, std::string_view user, const Secret& password) {
-    WipedString line(kMaxToken + 128);
+    WipedText line(kMaxToken + 128);
     line.text.append("K10").append(ca_hash).append("::").append(user).append(":");
     line.text.append(password.reveal()).append("\n");
     return write_file(data_dir_ / name, line.text, 0600);

@@ -136,9 +136,14 @@ Secret random_secret(std::size_t bytes);
 bool equal_in_constant_time(std::string_view a, std::string_view b);
 
 std::string sha256_hex(std::string_view bytes);
+std::string hmac_sha256_hex(const Secret& key, std::string_view bytes);
 
 // Standard alphabet, padded (RFC 4648 section 4).
 std::string base64(std::string_view bytes);
+
+// Appends what base64 letters without padding stand for; *left_over are the bits that make no byte, 0 in canonical
+// text. False: a letter of another alphabet.
+bool append_base64_bytes(std::string_view letters, std::string* out, unsigned* left_over);
 
 // Lower-case hex digits.
 std::string to_hex(std::string_view bytes);

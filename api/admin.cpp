@@ -247,6 +247,10 @@ Response Admin::answer(const Request& request) {
                           {"conflicts", stats.conflicts},
                           {"overloaded", stats.overloaded}});
   }
+  if (path.size() == 1 && (path[0] == "triage" || path[0] == "records")) {
+    if (const Result<void> flushed = ledger_.flush_counts(); !flushed) return to_response(problem_of(flushed.error()));
+    return path[0] == "triage" ? triage_nodes(request) : look_up_record(request);
+  }
   if (path.empty() || path[0] != "nodes" || path.size() > 3) return to_response(not_found(request.path));
   if (path.size() == 1) {
     const Result<json::array> nodes = replay::list_nodes(ledger_.log());
@@ -264,6 +268,7 @@ Response Admin::answer(const Request& request) {
     described["alive"] = alive(*node);
     return json_response(described);
   }
+  if (path[2] == "explanation") return explain_node(request, *node);
   if (path[2] != "history") return to_response(not_found(request.path));
   Response response;
   response.content_type = "application/jsonl";

@@ -37,6 +37,9 @@ class Admin {
   void probe(const NodeName& node, Reply reply);
   boost::json::object alive(const NodeName& node) const;
   Response node_action(const Request& request, const NodeName& node, std::string_view action);
+  Response explain_node(const Request& request, const NodeName& node) const;  // admin_explain.cpp, and the next two
+  Response triage_nodes(const Request& request) const;
+  Response look_up_record(const Request& request) const;
   Response import_entries(const Request& request, std::string_view what);  // admin_import.cpp
 
   Ledger& ledger_;

@@ -1,8 +1,8 @@
 #include "api/registration.h"
 
 #include <boost/asio/ip/address.hpp>
-#include <optional>
 #include <boost/json.hpp>
+#include <optional>
 
 #include "api/problem.h"
 #include "ledger/password_strength.h"

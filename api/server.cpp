@@ -178,7 +178,10 @@ struct Server::State {
   Result<void> renew_certificate();
   Result<void> listen();
   Result<void> listen(std::uint16_t port, const Listener::Limits& limits, Door door);
-  Ports ports() const { return {listeners.back()->port(), listeners.front()->port()}; }
+  Ports ports() const {
+    const std::uint16_t own = listeners.back()->port();
+    return {options.external_kube_api ? options.https_port : own, listeners.front()->port()};
+  }
   std::size_t connections() const;
   void serve();
   void every_second();
@@ -278,16 +281,38 @@ Result<void> Server::State::renew_certificate() {
   return {};
 }
 
+namespace {
+
+// What the operator of a server whose port is taken can do.
+const char* option_for(Door door) {
+  switch (door) {
+    case Door::everything:
+      return " with --https-port; beside the cluster's kube-apiserver: --supervisor-port and --external-kube-api";
+    case Door::supervisor: return " with --supervisor-port";
+    case Door::kubernetes:
+      return " with --https-port; if it is the cluster's kube-apiserver, leave the port to it with "
+             "--external-kube-api";
+  }
+  fatal("a door without a port");
+}
+
+}  // namespace
+
 Result<void> Server::State::listen() {
   const std::uint16_t usual = options.program->supervisor_port;
   const std::uint16_t supervisor = options.supervisor_port.value_or(usual != 0 ? usual : options.https_port);
   // Two free ports are two.
   const bool split = supervisor != options.https_port || options.supervisor_port == std::uint16_t{0};
-  const std::size_t count = split ? 2 : 1;
+  if (options.external_kube_api && (!split || options.https_port == 0))
+    return Error{Errc::invalid,
+                 "--external-kube-api: the kube-apiserver has --https-port, which must be given then, and "
+                 "agents need another port to join at; name it with --supervisor-port (RKE2's is 9345)"};
+  const std::size_t count = split && !options.external_kube_api ? 2 : 1;
   Listener::Limits limits;
   limits.max_connections = raise_descriptor_limit(options.max_connections * count) / count;
   if (!split) return listen(options.https_port, limits, Door::everything);
   if (const auto opened = listen(supervisor, limits, Door::supervisor); !opened) return opened;
+  if (options.external_kube_api) return {};
   return listen(options.https_port, limits, Door::kubernetes);
 }
 
@@ -302,6 +327,8 @@ Result<void> Server::State::listen(std::uint16_t port, const Listener::Limits& l
   };
   Result<std::unique_ptr<Listener>> opened =
       Listener::open(io, options.listen, port, limits, std::move(callbacks), proxies);
+  if (!opened && opened.error().code == Errc::conflict)
+    return Error{Errc::conflict, opened.error().message + option_for(door)};
   if (!opened) return opened.error();
   listeners.push_back(std::move(*opened));
   return {};

@@ -4,6 +4,7 @@
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
 #include <sys/stat.h>
@@ -262,6 +263,15 @@ std::string random_hex(std::size_t bytes) { return std::string(random_secret(byt
 
 bool equal_in_constant_time(std::string_view a, std::string_view b) {
   return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
+}
+
+std::string hmac_sha256_hex(const Secret& key, std::string_view bytes) {
+  unsigned char mac[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  if (HMAC(EVP_sha256(), key.reveal().data(), static_cast<int>(key.reveal().size()), reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), mac,
+           &size) == nullptr)
+    fatal("HMAC-SHA-256 failed");
+  return to_hex({reinterpret_cast<const char*>(mac), size});
 }
 
 std::string sha256_hex(std::string_view bytes) {

@@ -136,6 +136,7 @@ Secret random_secret(std::size_t bytes);
 bool equal_in_constant_time(std::string_view a, std::string_view b);
 
 std::string sha256_hex(std::string_view bytes);
+std::string hmac_sha256_hex(const Secret& key, std::string_view bytes);
 
 // Standard alphabet, padded (RFC 4648 section 4).
 std::string base64(std::string_view bytes);

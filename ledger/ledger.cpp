@@ -22,35 +22,6 @@ constexpr std::size_t kBatchLimit = 2048;       // proposals in one batch: bound
 constexpr double kClockJump_s = 5.0;            // docs/EVENTS.md, clock_stepped
 constexpr double kClockBack_s = 0.5;            // less is what NTP does all day
 
-// True for records that end a span of the log: every count that belongs before them must stand before them.
-bool settles_all(Kind kind) {
-  switch (kind) {
-    case Kind::server_stopped:
-    case Kind::epoch_started:
-    case Kind::token_rotated:  // what was accepted with a token stands before its end
-    case Kind::token_revoked:
-    case Kind::token_expired:
-      return true;
-    default:
-      return false;
-  }
-}
-
-// True for records that change or confirm a binding: the counts of the node must stand before them.
-bool settles_node(Kind kind) {
-  switch (kind) {
-    case Kind::password_stored:
-    case Kind::password_verified:
-    case Kind::binding_released:
-    case Kind::binding_changed:
-    case Kind::binding_held:
-    case Kind::binding_imported:
-      return true;
-    default:
-      return false;
-  }
-}
-
 Error disk_full(const std::filesystem::path& dir, std::uint64_t free_bytes) {
   return {Errc::unavailable, "the disk of " + dir.string() + " is nearly full (" +
                                  std::to_string(free_bytes >> 20) + " MiB left): nothing can be recorded until " +
@@ -210,17 +181,15 @@ void Ledger::State::propose(Item& item) {
   }
   Committed committed;
   for (Record& record : proposal.records) {
-    const Kind kind = record.kind();
     record.time = {};  // the writer's to fill
-    if (settles_all(kind)) add_counts(storm.settle_all());
-    if (settles_node(kind)) add_counts(storm.settle(record.node));
-    if (!StormCounter::countable(kind) || is_imported(record)) {
+    add_counts(storm.ended_by(record));
+    if (!StormCounter::countable(record.kind()) || is_imported(record)) {
       committed.seqs.push_back(add(std::move(record)));
     } else if (const Seq counted_under = storm.offer(record, now); counted_under != 0) {
       ++counted;
       committed.seqs.push_back(counted_under);
     } else {
-      if (is_refusal(kind)) add_counts(storm.refusals_so_far(record.node));
+      add_counts(storm.refusals_so_far(record));
       committed.seqs.push_back(add(std::move(record)));
       storm.written(committed.seqs.back());
     }

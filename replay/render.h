@@ -5,6 +5,8 @@
 
 #include <boost/json/object.hpp>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "replay/explain.h"
 
@@ -17,6 +19,9 @@ struct TextStyle {
   bool color = false;       // ANSI
 };
 std::string to_text(const Explanation& explanation, const TextStyle& style = {});
+
+// Breaks a text at blanks into lines of at most `width` columns; a word that is longer is left whole.
+std::vector<std::string> wrap_text(std::string_view text, std::size_t width);
 
 // A page of its own for a browser: the judgement, a drawn timeline (drawing.h) and the records. One file without
 // scripts that loads nothing and, whatever strangers wrote, cannot: everything they wrote is escaped, and a content

@@ -175,6 +175,7 @@ std::vector<const Step*> steps_of(const Retold& retold, Scope scope) {
   std::vector<const Step*> steps;
   for (const Step& step : retold.timeline.steps) {
     const Record& record = *step.record;
+    if (record.seq < retold.explanation.told_from) continue;
     const bool is_cited = cited.count(record.seq) != 0;
     const bool wide = scope == Scope::wide;
     const bool shakes = as<EpochStarted>(record) != nullptr || as<ClockStepped>(record) != nullptr ||

@@ -60,7 +60,7 @@ struct Retold {
 std::set<Seq> cited_by(const Explanation& explanation);
 
 // brief: the node's own records, what the judgement cites, and what shook the server; wide: also every start of
-// the server, and other names' use of the node's passwords.
+// the server, and other names' use of the node's passwords. Of both only what tell_since() left.
 enum class Scope { brief, wide };
 std::vector<const Step*> steps_of(const Retold& retold, Scope scope);
 std::vector<Printed> rows_of(const Retold& retold, Scope scope);

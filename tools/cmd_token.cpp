@@ -1,6 +1,4 @@
 #include <fmt/format.h>
-#include <pwd.h>
-#include <unistd.h>
 
 #include <boost/json.hpp>
 #include <cstdio>
@@ -163,18 +161,6 @@ int list(const Arguments& arguments) {
 }
 
 // ---- create, rotate, revoke ------------------------------------------------------------------------------
-
-// "alice@srv-1", through sudo the one who called it.
-std::string default_actor() {
-  const char* user = std::getenv("SUDO_USER");
-  if (user == nullptr || *user == '\0') {
-    const passwd* entry = getpwuid(getuid());
-    user = entry != nullptr ? entry->pw_name : "unknown";
-  }
-  char host[256] = {};
-  gethostname(host, sizeof host - 1);
-  return std::string(user) + "@" + host;
-}
 
 Result<json::object> body_of(const std::string& verb, const Arguments& arguments) {
   json::object body = {{"actor", arguments.actor.empty() ? default_actor() : arguments.actor},

@@ -71,8 +71,16 @@ TEST_F(StartErrors, AnotherServerHasTheDirectory) {
 
 TEST_F(StartErrors, ThePortIsTaken) {
   RunningServer server;
-  EXPECT_THAT(refusal("--listen 127.0.0.1 --https-port " + std::to_string(server.port()) + " --data-dir " + (dir_ / "data").string()),
-              AllOf(HasSubstr("cannot listen on 127.0.0.1:" + std::to_string(server.port())), HasSubstr("--https-port")));
+  const std::string taken = std::to_string(server.port()),
+                    listen = "--listen 127.0.0.1 --data-dir " + (dir_ / "data").string();
+  const std::string cannot = "cannot listen on 127.0.0.1:" + taken + ": Address already in use; ";
+  EXPECT_THAT(refusal(listen + " --https-port " + taken),
+              AllOf(HasSubstr(cannot), HasSubstr("another one with --https-port")));
+  EXPECT_THAT(refusal(listen + " --https-port 0 --supervisor-port " + taken),
+              AllOf(HasSubstr(cannot), HasSubstr("another one with --supervisor-port")));
+  EXPECT_THAT(refusal(listen + " --supervisor-port 0 --https-port " + taken),
+              AllOf(HasSubstr(cannot), HasSubstr("another one with --https-port"),
+                    HasSubstr("leave the port to it with --external-kube-api")));
   EXPECT_THAT(refusal("--listen 192.0.2.1 --https-port 0 --data-dir " + (dir_ / "data").string()),
               HasSubstr("--listen must be an address of this machine"));
 }
@@ -105,6 +113,7 @@ TEST_F(StartErrors, BadOptionsAreNamed) {
       {"--cluster-dns x", "--cluster-dns x"},
       {"--cluster-domain 'a b'", "a b"},
       {"--service-node-port-range 5", "--service-node-port-range 5"},
+      {"--external-kube-api", "name it with --supervisor-port"},
       {"--token K10abc", "--token: "},
       {"--agent-token K10::node:", "--agent-token: "},
       {"--token-file /nonexistent", "/nonexistent"},

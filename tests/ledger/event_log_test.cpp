@@ -712,6 +712,23 @@ TEST_F(PowerLoss, AnyWriteMayFailAndNothingAcknowledgedIsLost) {
   EXPECT_GT(failures, 40) << "the faults must be met to mean something";
 }
 
+// RocksDB would ask for room and write on, in a thread of its own, where it ends the process by an assertion.
+TEST_F(PowerLoss, AFullDiskIsNotRecoveredFromBehindOurBack) {
+  for (int round = 0; round < 20; ++round) {
+    open();
+    append({stored("n1")});
+    disk_.fs->fail(WritePoint::wal_append, Face::absent, 0, rocksdb::IOStatus::NoSpace("the disk is full"));
+    const Result<void> appended = try_append({stored("n2")});
+    ASSERT_FALSE(appended.has_value());
+    EXPECT_THAT(appended.error().message, HasSubstr("no space left for"));
+    const int asked = disk_.fs->times_asked_for_room(), written = disk_.fs->times_passed(WritePoint::wal_append);
+    EXPECT_FALSE(try_append({stored("n3")}).has_value()) << "room or not: the owner opens it anew";
+    log_.reset();
+    EXPECT_EQ(disk_.fs->times_asked_for_room(), asked);
+    EXPECT_EQ(disk_.fs->times_passed(WritePoint::wal_append), written);
+  }
+}
+
 TEST_F(EventLogTest, FreeBytesAreThoseOfTheFileSystem) {
   use_faults();
   open();

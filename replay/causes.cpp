@@ -97,8 +97,12 @@ constexpr Rule kOrder[] = {
 const std::span<const Rule> kRules(kOrder);
 
 Finding judge(const Facts& facts) {
-  for (const Rule& rule : kRules)
-    if (std::optional<Finding> finding = rule.find(facts)) return std::move(*finding);
+  for (const Rule& rule : kRules) {
+    std::optional<Finding> finding = rule.find(facts);
+    if (!finding) continue;
+    rules::doubt_claims(*finding, facts);
+    return std::move(*finding);
+  }
   fatal("no rule answered");
 }
 

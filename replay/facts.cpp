@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "replay/text.h"
 #include "replay/thresholds.h"
 
 namespace ledger::replay {
@@ -101,6 +102,7 @@ Where Facts::compare(const Place& a, const Place& b) const {
 // ---- sorting what there is -------------------------------------------------------------------------------
 
 Facts::Facts(const History& of, const Timeline& folded) : history(of), timeline(folded) {
+  find_outdated();
   sort_records();
   find_program();
   find_tunnels();
@@ -110,11 +112,33 @@ Facts::Facts(const History& of, const Timeline& folded) : history(of), timeline(
   find_family();
 }
 
+// The log of another server is imported when it is at hand: its records stand behind ours, and happened when they
+// happened. What our own records say of a later time stands above it; without a time nobody knows, and ours do.
+void Facts::find_outdated() {
+  const Record* decided = nullptr;  // our own last word on the name, by when it happened
+  for (const Step& step : timeline.steps) {
+    const Record& record = *step.record;
+    if (!is_imported(record)) {
+      const bool decides = settles(record) || is_success(record) || as<PasswordRejected>(record) != nullptr ||
+                           as<BindingHeld>(record) != nullptr || as<CertificateIssued>(record) != nullptr ||
+                           as<TunnelOpened>(record) != nullptr;
+      if (step.own && decides) decided = &record;
+    } else if (!is_server_wide(record.kind()) && decided != nullptr &&
+               (!record.first_time || *record.first_time <= decided->time || !decided->time.known())) {
+      outdated.push_back(&record);
+      outdated_.insert(&record);
+    }
+  }
+}
+
+bool Facts::is_outdated(const Record& record) const { return outdated_.contains(&record); }
+
 void Facts::sort_records() {
   for (const Step& step : timeline.steps) {
     const Record& record = *step.record;
     for (const std::string_view fingerprint : fingerprints_of(record)) fingerprints_.push_back(fingerprint);
     if (is_server_wide(record.kind())) server_wide.push_back(&record);
+    if (is_outdated(record)) continue;
     if (!step.own) {
       if (!fingerprints_of(record).empty()) elsewhere.push_back(&record);
       // The operators' API is no agent's business, wherever the operator sits.
@@ -157,6 +181,7 @@ void Facts::find_tunnels() {
   };
   for (const Step& step : timeline.steps) {
     const Record& record = *step.record;
+    if (is_outdated(record)) continue;
     if (const auto* opened = as<TunnelOpened>(record); opened != nullptr && step.own)
       tunnels.push_back({.opened = &record, .closed = nullptr});
     if (const auto* closed = as<TunnelClosed>(record); closed != nullptr && step.own) {
@@ -465,7 +490,24 @@ struct Facts::OpenFailures {
   bool token_named = false, request_named = false;
 };
 
-Facts::OpenFailures Facts::open_failures() const {
+// The node lived on through it, or was connected from elsewhere: who was refused there is not the node. An agent that
+// starts anew has lost its tunnel, which the server notices within kAliveWindow_s.
+bool Facts::is_somebody_elses(const Record& record) const {
+  if (name_is(record) != NameIs::claimed) return false;
+  Place asker;
+  asker.add(record);
+  return std::any_of(tunnels.begin(), tunnels.end(), [&](const Tunnel& tunnel) {
+    const bool open = tunnel.opened->seq < record.seq && (tunnel.closed == nullptr || tunnel.closed->seq > record.seq);
+    if (!open) return false;
+    Place holder;
+    holder.add(*tunnel.opened);
+    if (compare(asker, holder) == Where::different) return true;
+    const auto lasted = seconds_from(record.time, tunnel.closed != nullptr ? tunnel.closed->time : end_time());
+    return is_bare_claim(record) && lasted && *lasted >= kAliveWindow_s;
+  });
+}
+
+Facts::OpenFailures Facts::open_failures() {
   Seq admitted = 0, authenticated = 0;
   for (const Step* step : own) {
     const Record& record = *step->record;
@@ -481,7 +523,14 @@ Facts::OpenFailures Facts::open_failures() const {
     const bool expected = tls != nullptr && tls->trust_probe.value_or(false);
     if (tls != nullptr && record.seq > admitted && !expected) open.handshake.push_back(&record);
   };
-  for (const Step* step : own) sort_in(*step->record);
+  for (const Step* step : own) {
+    const Record& record = *step->record;
+    const bool before_password = as<TokenRejected>(record) != nullptr || as<RequestRejected>(record) != nullptr;
+    if (before_password && is_somebody_elses(record))
+      strangers.push_back(&record);
+    else
+      sort_in(record);
+  }
   open.token_named = !open.token.empty(), open.request_named = !open.request.empty();
   // Without a name they are the node's own only by its address, and not while its tunnel is up.
   for (const Record* record : nameless)
@@ -531,19 +580,9 @@ void Facts::find_family() {
 std::string Facts::short_name(const Fingerprint& fingerprint) const { return short_name(fingerprint.text); }
 
 std::string Facts::short_name(std::string_view fingerprint) const {
-  constexpr std::size_t kShortest = 4, kLongest = 40;
-  const auto common = [&](std::string_view other) {
-    return static_cast<std::size_t>(
-        std::mismatch(fingerprint.begin(), fingerprint.end(), other.begin(), other.end()).first -
-        fingerprint.begin());
-  };
-  std::size_t length = kShortest;
-  const auto here = std::lower_bound(fingerprints_.begin(), fingerprints_.end(), fingerprint);
-  if (here != fingerprints_.begin()) length = std::max(length, common(*std::prev(here)) + 1);
-  auto next = here;
-  if (next != fingerprints_.end() && *next == fingerprint) ++next;
-  if (next != fingerprints_.end()) length = std::max(length, common(*next) + 1);
-  return "#" + printable(fingerprint.substr(0, std::min(length, kLongest)), kLongest);
+  const auto [here, next] = std::equal_range(fingerprints_.begin(), fingerprints_.end(), fingerprint);
+  return replay::short_name(fingerprint, here == fingerprints_.begin() ? "" : *std::prev(here),
+                            next == fingerprints_.end() ? "" : *next);
 }
 
 const Record* Facts::known_good_before(const Fingerprint& password, Seq seq) const {
@@ -569,6 +608,12 @@ const Record* Facts::known_elsewhere(const Fingerprint& password) const {
   for (const Record* record : elsewhere)
     if (!record->node.empty() && is_success_with(*record, password)) found = record;
   return found;
+}
+
+const Record* Facts::judged_claim() const {
+  const bool requests = family == Family::token || family == Family::request;
+  const bool claimed = requests && !failures.empty() && name_is(*failures.back()) == NameIs::claimed;
+  return claimed ? failures.back() : nullptr;
 }
 
 bool Facts::tunnel_open_at(const Record& record) const {

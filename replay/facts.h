@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ledger/program.h"
+#include "replay/claims.h"
 #include "replay/timeline.h"
 
 namespace ledger::replay {
@@ -98,6 +99,11 @@ class Facts {
   // What runs on the machine: as the last request says whose path was a program's own; else k3s.
   const Program* program = &kK3s;
   bool names_mixed = false;  // some source address served more than one machine: it identifies nobody
+  // Imported records that stand behind something of our own which happened after them: history that tells nothing of
+  // the present. In no other list here but `server_wide`.
+  std::vector<const Record*> outdated;
+  // Refusals in the node's name that nobody proved, while the node itself was seen to be well: somebody else's.
+  std::vector<const Record*> strangers;
 
   Family family = Family::none;
   std::vector<const Record*> failures;  // the open ones of that family, unless it is `password`
@@ -126,6 +132,8 @@ class Facts {
     return found;
   }
   const Record* last_success_before(Seq seq) const;
+  // What the judgement rests on is refused in a name that was only claimed: the last of `failures`, else nullptr.
+  const Record* judged_claim() const;
   // The server's memory is another one since (epoch_started, or server_started with another ledger id), in
   // (after, before); `cause` of epoch_started, or "datastore_changed".
   struct MemoryChange {
@@ -153,12 +161,16 @@ class Facts {
   void hear_requests();
   void hear_tunnels();
   struct OpenFailures;
-  OpenFailures open_failures() const;
+  OpenFailures open_failures();
+  bool is_somebody_elses(const Record& record) const;
+  void find_outdated();
+  bool is_outdated(const Record& record) const;
   bool stand_first(const std::vector<const Record*>& failures_of_sort, bool are_named) const;
   void find_family();
 
   std::set<std::string, std::less<>> mixed_sources_;
   std::vector<std::string_view> fingerprints_;  // sorted, distinct
+  std::set<const Record*> outdated_;
 };
 
 // Seconds between two records when both times are known.

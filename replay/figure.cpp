@@ -69,6 +69,7 @@ const Look& look_of(Shape shape) {
       {"restart", "server", "server started", "M0,-6L6,5H-6Z"},
       {"epoch", "server solid", "the server's memory changed", "M0,-8L2,-2L8,0L2,2L0,8L-2,2L-8,0L-2,-2Z"},
       {"clock", "server", "clock stepped", "M-5,-6H5L-5,6H5Z"},
+      {"token", "server", "token made or withdrawn", "M-8,0A4,4 0 1 1 0,0A4,4 0 1 1 -8,0ZM0,0H8M7,0V5M4,0V4"},
       {"other", "server", "something else", "M-4,-4H4V4H-4Z"},
   };
   return kLooks[static_cast<std::size_t>(shape)];
@@ -257,8 +258,8 @@ class Figure {
         put("<line class=\"tie\" x1=\"{x}\" x2=\"{x}\" y1=\"{}\" y2=\"{}\"/>\n", y_of(mark.lanes.front()),
             y_of(mark.lanes.back()), fmt::arg("x", x(mark.from)));
       if (mark.guides)
-        put("<line class=\"guide {}\" x1=\"{x}\" x2=\"{x}\" y1=\"{}\" y2=\"{}\"/>\n",
-            mark.shape == Shape::kEpoch ? "server" : "name", kTop, bottom(), fmt::arg("x", x(mark.from)));
+        put("<line class=\"guide {}\" x1=\"{x}\" x2=\"{x}\" y1=\"{}\" y2=\"{}\"/>\n", tone_of(mark.shape), kTop,
+            bottom(), fmt::arg("x", x(mark.from)));
     }
   }
 

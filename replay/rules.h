@@ -75,6 +75,8 @@ void cite_new_password(Finding& finding, const Facts& facts);  // nothing where 
 void cite_holder(Finding& finding, const Facts& facts);        // its last sign of life, where there is one
 
 Confidence lower(Confidence confidence);
+// What is only claimed is said to be, whatever rule answered: anybody can write the name of a node.
+void doubt_claims(Finding& finding, const Facts& facts);
 
 // An open refusal of a password, and nothing that stands before it.
 bool is_mismatch(const Facts& facts);

@@ -196,6 +196,8 @@ std::string token_reason_text(std::string_view reason) {
   if (reason == "expired") return "its join token has expired";
   if (reason == "revoked") return "its join token was revoked";
   if (reason == "superseded") return "it still uses a join token that was replaced by a rotation";
+  if (reason == "certificate_expired") return "its client certificate has expired, and it presents no join token";
+  if (reason == "certificate_not_yet_valid") return "its client certificate is not valid yet by this server's clock";
   if (reason == "wrong_class") return "its token is valid but of the wrong class for an agent";
   return "its join token is refused; the record does not say why";
 }
@@ -284,7 +286,8 @@ Found token_refused(const Facts& facts) {
   const Record* end = end_of_token(facts, rejected->token, last.seq);
   const Record* change = end != nullptr ? end : token_change_since(facts, since);
   finding.confidence = token_confidence(facts, last, rejected->reason, change != nullptr);
-  finding.summary = fmt::format("{} does not get as far as its password: {} (refused {}, {})", who(facts),
+  finding.summary = fmt::format("{} does not get as far as its password: {} (refused {}, {})",
+                                last.node.empty() ? who(facts) : "whoever claims to be " + who(facts),
                                 token_reason_text(rejected->reason), times(count), on_record(last));
   const Record& first = *facts.failures.front();
   cite(finding, first, fmt::format("token refused{}: {}", from_where(first), token_reason_text(rejected->reason)));
@@ -325,13 +328,36 @@ Found token_refused(const Facts& facts) {
   return finding;
 }
 
+namespace {
+
+// Our CA's own, by its signature, and only its time is wrong: the token would do.
+Found untimely_certificate(const Facts& facts, const Record& last, std::string_view reason) {
+  const bool expired = reason == "certificate_expired";
+  if (!expired && reason != "certificate_not_yet_valid") return std::nullopt;
+  Finding finding;
+  const std::string fault = expired ? "has expired" : "is not valid yet by this server's clock";
+  cite(finding, last, "its client certificate " + fault);
+  finding.summary = fmt::format("whoever claims to be {} shows a client certificate that {}, and no token ({})", who(facts),
+                                fault, on_record(last));
+  finding.alternatives = {maybe(Cause::kClock, "the server's own clock, compared with the time"),
+                          maybe(Cause::kToken, "the same request without the certificate")};
+  if (expired)
+    finding.cause = Cause::kStaleCert, finding.confidence = Confidence::kMedium;
+  else
+    finding.alternatives.push_back(maybe(Cause::kStaleCert));
+  return finding;
+}
+
+}  // namespace
+
 // A client certificate that our CA did not sign: of another cluster, or of this one before its CA changed.
 Found foreign_certificate(const Facts& facts) {
   if (facts.family != Family::token) return std::nullopt;
   const Record& last = *facts.failures.back();
   const auto* rejected = as<TokenRejected>(last);
-  if (rejected == nullptr || last.auth.method != "certificate" || rejected->reason != "unknown_principal")
-    return std::nullopt;
+  if (rejected == nullptr || last.auth.method != "certificate") return std::nullopt;
+  if (Found untimely = untimely_certificate(facts, last, rejected->reason)) return untimely;
+  if (rejected->reason != "unknown_principal") return std::nullopt;
   const Record* success = facts.last_success_before(last.seq);
   const Record* change = facts.ca_change(success != nullptr ? success->seq : 0, last.seq);
   Finding finding;

@@ -150,8 +150,9 @@ void tell_past_of_requests(Finding& finding, const Facts& facts) {
   if (last == nullptr) return;
   for (const Attempt& attempt : facts.attempts) {
     if (!attempt.accepted || attempt.seq() < last->seq) continue;
-    finding.summary += fmt::format("; it was refused until record {} ({}), resolved at record {}", last->seq,
-                                   name_of(last->kind()), attempt.seq());
+    finding.summary += fmt::format("; {} refused until record {} ({}), resolved at record {}",
+                                   name_is(*last) == NameIs::claimed ? "somebody who claimed its name was" : "it was",
+                                   last->seq, name_of(last->kind()), attempt.seq());
     cite(finding, *last, "refused last");
     cite(finding, *attempt.record, "succeeded after that");
     return;

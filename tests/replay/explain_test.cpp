@@ -125,5 +125,102 @@ TEST(Explain, AHistoryWithoutTheNodeSaysSo) {
   EXPECT_NE(explanation.summary.find("never reached this ledger"), std::string::npos);
 }
 
+// ---- what other servers' logs tell -----------------------------------------------------------------------
+
+std::string ours(int seq, const char* time, const char* kind, const char* fingerprint) {
+  return R"({"seq":)" + std::to_string(seq) + R"(,"time":"2024-03-02T)" + time + R"(Z","kind":")" + kind +
+         R"(","node":"web-1","source":"10.0.0.1","fingerprint":")" + fingerprint + "\"}\n";
+}
+// Imported at noon.
+std::string theirs(int seq, const std::string& happened, const char* kind) {
+  return R"({"seq":)" + std::to_string(seq) + R"(,"time":"2024-03-02T12:00:00Z","kind":")" + kind +
+         R"(","node":"web-1","source":"10.0.0.1","server":"imported:m1")" +
+         (happened.empty() ? "" : R"(,"first_time":")" + happened + "\"") + "}\n";
+}
+
+TEST(Imported, ARefusalThatIsOlderThanTheRegistrationIsHistory) {
+  for (const char* kind : {"password_rejected", "token_rejected", "request_rejected"})
+    for (const char* happened : {"2024-01-20T04:00:00Z", "2024-03-02T09:59:59Z", ""}) {
+      const History history = history_of(ours(1, "10:00:00", "password_stored", "a41c") + theirs(2, happened, kind), "web-1");
+      const Explanation e = explain(history);
+      EXPECT_EQ(e.cause, Cause::kNone) << kind << " " << happened << ": " << e.summary;
+      EXPECT_EQ(e.state, "registered");
+      ASSERT_EQ(e.warnings.size(), 1u);
+      EXPECT_NE(e.warnings.front().find("record 2, of imported:m1"), std::string::npos) << e.warnings.front();
+      EXPECT_EQ(e.timeline.steps.size(), 2u) << "it is shown all the same";
+    }
+}
+
+TEST(Imported, ANameThatWasTakenOverIsNotRefusedByItsOldServersLog) {
+  const std::string binding =
+      R"({"seq":1,"time":"2024-03-02T11:00:00Z","kind":"binding_imported","node":"web-1","origin":"secret"})" "\n";
+  const History history = history_of(binding + theirs(2, "2024-01-20T04:00:00Z", "password_rejected"), "web-1");
+  EXPECT_EQ(explain(history).cause, Cause::kNone) << explain(history).summary;
+}
+
+// The other way round: what the old server let in once does not end what is refused here now.
+TEST(Imported, AnOldSuccessDoesNotEndARefusalOfOurs) {
+  const std::string here = ours(1, "10:00:00", "password_stored", "a41c") + ours(2, "11:00:00", "password_rejected", "77e0") +
+                           ours(3, "11:00:05", "password_rejected", "77e0");
+  const History without = history_of(here, "web-1");
+  const History with = history_of(here + theirs(4, "2024-01-20T04:00:00Z", "tunnel_opened") +
+                                      theirs(5, "2024-01-20T04:00:00Z", "password_verified"),
+                                  "web-1");
+  ASSERT_NE(explain(without).cause, Cause::kNone);
+  EXPECT_EQ(explain(with).cause, explain(without).cause);
+  EXPECT_EQ(explain(with).state, "refused");
+}
+
+// What another server refuses while we serve is judged: the machine asks there.
+TEST(Imported, ARefusalAfterOurLastWordIsOpen) {
+  const History history = history_of(
+      ours(1, "10:00:00", "password_stored", "a41c") + theirs(2, "2024-03-02T11:30:00Z", "password_rejected"), "web-1");
+  EXPECT_NE(explain(history).cause, Cause::kNone);
+}
+
+// A log alone, without a server of ours: what it tells is what there is.
+TEST(Imported, ALogAloneIsExplained) {
+  const History history = history_of(theirs(1, "2024-01-20T04:00:00Z", "tunnel_opened") +
+                                         theirs(2, "2024-01-21T04:00:00Z", "password_rejected"),
+                                     "web-1");
+  EXPECT_NE(explain(history).cause, Cause::kNone);
+  EXPECT_FALSE(explain(history).evidence.empty());
+}
+
+// Whenever a log is imported, what it tells of the time before a node's last registration changes no answer.
+RC_GTEST_PROP(ImportedProperty, OldHistoryChangesNoAnswer, ()) {
+  std::vector<Record> records = *related_history();
+  Record last;
+  last.event = PasswordVerified{Fingerprint{"a41c"}};
+  last.node = "x";
+  last.seq = records.size() + 1;
+  last.time = records.empty() ? Time{1'700'000'000'000'000} : records.back().time.plus_seconds(700);
+  records.push_back(last);
+  const History without = history_of(lines_of(records), "x");
+  std::vector<Record> old = *rc::gen::container<std::vector<Record>>(*rc::gen::inRange(1, 6), test::related_record());
+  for (Record& record : old) {
+    if (is_server_wide(record.kind())) record.event = PasswordRejected{.fingerprint = {}, .bound = {}, .status = 403};
+    record.node = "x";
+    record.server = "imported:m1";
+    record.seq = records.size() + 1;
+    record.first_time = last.time.plus_seconds(-*rc::gen::inRange(0, 100'000));
+    record.time = last.time;
+    std::visit(
+        [](auto& event) {
+          each_field(event, [](const char*, auto& value) {
+            if constexpr (std::is_same_v<std::decay_t<decltype(value)>, Fingerprint>) value.text.clear();
+          });
+        },
+        record.event);
+    records.push_back(record);
+  }
+  const History with = history_of(lines_of(records), "x");
+  const Explanation a = explain(without), b = explain(with);
+  RC_ASSERT(a.cause == b.cause);
+  RC_ASSERT(a.confidence == b.confidence);
+  RC_ASSERT(a.state == b.state);
+  RC_ASSERT(a.summary == b.summary);
+}
+
 }  // namespace
 }  // namespace ledger::replay

@@ -238,7 +238,7 @@ void Ledger::State::add_counts(std::vector<Record> counts) {
 void Ledger::State::add_unrecorded(Unrecorded& refusals) {
   for (Record& record : refusals.take()) {
     if (storm.offer(record, now) != 0) continue;
-    add_counts(storm.refusals_so_far(record.node));
+    add_counts(storm.refusals_so_far(record));
     storm.written(add(std::move(record)));
   }
 }

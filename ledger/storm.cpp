@@ -92,14 +92,15 @@ Seq StormCounter::offer(Record& record, Instant now) {
     return 0;
   }
   Window& window = *found->second;
+  const Time happened = record.time.known() ? record.time : now.stamp;
   const bool first = window.pending == 0;
   window.pending += record.count;
   if (first) {
-    window.first = record.first_time.value_or(now.stamp);
+    window.first = record.first_time.value_or(happened);
     if (is_refusal(window.record.kind()) && !window.record.node.empty())
       counting_.emplace(window.record.node, &window);
   }
-  window.last = record.time.known() ? record.time : now.stamp;
+  window.last = happened;
   return window.stands_for;
 }
 

@@ -16,13 +16,13 @@ bool is_success(const Record& record) {
   return as<PasswordStored>(record) != nullptr || as<PasswordVerified>(record) != nullptr;
 }
 
-namespace {
-
 Fingerprint accepted_password(const Record& record) {
   if (const auto* stored = as<PasswordStored>(record)) return stored->fingerprint;
   if (const auto* verified = as<PasswordVerified>(record)) return verified->fingerprint;
   return {};
 }
+
+namespace {
 
 // The password that a record makes the name's own; nullopt: it does not bind.
 std::optional<Fingerprint> binding_made(const Record& record) {
@@ -98,6 +98,8 @@ Where Facts::compare(const Place& a, const Place& b) const {
   return a6 == b6 ? Where::different : Where::unknown;
 }
 
+bool Facts::is_shared(const Place& place) const { return intersect(place.sources, mixed_sources_); }
+
 // ---- sorting what there is -------------------------------------------------------------------------------
 
 Facts::Facts(const History& of, const Timeline& folded) : history(of), timeline(folded) {
@@ -116,6 +118,7 @@ void Facts::sort_records() {
     if (is_server_wide(record.kind())) server_wide.push_back(&record);
     if (!step.own) {
       if (!fingerprints_of(record).empty()) elsewhere.push_back(&record);
+      if (as<PasswordRejected>(record) != nullptr && !record.node.empty()) others_refused.push_back(&record);
       // The operators' API is no agent's business, wherever the operator sits.
       if (record.node.empty() && is_refusal(record.kind()) && !record.endpoint.starts_with("/ledger/"))
         nameless.push_back(&record);
@@ -167,6 +170,8 @@ void Facts::find_tunnels() {
 void Facts::find_mixed_sources() {
   std::map<std::string, std::vector<std::set<std::string, std::less<>>>> claims;
   std::map<Fingerprint, std::vector<std::string>> hops;
+  std::map<Fingerprint, int> hops_within_start;
+  std::map<Fingerprint, Time> last_seen;
   std::map<std::string, std::vector<Time>> successes;
   for (const Attempt& attempt : attempts) {
     Place place;
@@ -183,7 +188,11 @@ void Facts::find_mixed_sources() {
     }
     if (!attempt.presented.known() || !place.claimed.empty()) continue;
     auto& path = hops[attempt.presented];
+    const auto since = seconds_from(last_seen[attempt.presented], attempt.from());
+    if (!path.empty() && path.back() != source && since && *since <= kOneStart_s)
+      ++hops_within_start[attempt.presented];
     if (path.empty() || path.back() != source) path.push_back(source);
+    last_seen[attempt.presented] = attempt.to();
   }
   for (auto& [source, times] : successes) std::sort(times.begin(), times.end());
   for (const Record* record : elsewhere) {
@@ -197,8 +206,15 @@ void Facts::find_mixed_sources() {
     if (near != here->second.end() && seconds_between(record->time, *near) <= kAliveWindow_s)
       mixed_sources_.insert(host);
   }
-  for (const auto& [password, path] : hops)
-    if (path.size() >= 5) mixed_sources_.insert(path.begin(), path.end());
+  // A balancer spreads the requests of one start over its addresses, or has many of them. Two copies of a machine
+  // change places only from one start to the next.
+  for (const auto& [password, path] : hops) {
+    const std::set<std::string> places(path.begin(), path.end());
+    if (hops_within_start[password] >= 2 || (path.size() >= 5 && places.size() >= 3))
+      mixed_sources_.insert(places.begin(), places.end());
+  }
+  for (const std::string& source : history.shared_sources)
+    if (const std::string host = plain_host(source); !is_loopback(host)) mixed_sources_.insert(host);
   names_mixed = !mixed_sources_.empty();
 }
 
@@ -447,7 +463,7 @@ bool is_agents_own(const Record& record) {
 
 // The failures of one sort that are not settled: in order, the node's own and those tied to it by address alone.
 struct Facts::OpenFailures {
-  std::vector<const Record*> token, request, handshake;
+  std::vector<const Record*> token, request, handshake, probe;
   bool token_named = false, request_named = false;
 };
 
@@ -466,6 +482,7 @@ Facts::OpenFailures Facts::open_failures() const {
     const auto* tls = as<TlsFailed>(record);
     const bool expected = tls != nullptr && tls->trust_probe.value_or(false);
     if (tls != nullptr && record.seq > admitted && !expected) open.handshake.push_back(&record);
+    if (tls != nullptr && record.seq > authenticated && expected) open.probe.push_back(&record);
   };
   for (const Step* step : own) sort_in(*step->record);
   open.token_named = !open.token.empty(), open.request_named = !open.request.empty();
@@ -473,7 +490,7 @@ Facts::OpenFailures Facts::open_failures() const {
   for (const Record* record : nameless)
     if (!tunnel_open_at(*record) && is_agents_own(*record)) sort_in(*record);
   const auto by_seq = [](const Record* a, const Record* b) { return a->seq < b->seq; };
-  for (auto* records : {&open.token, &open.request, &open.handshake})
+  for (auto* records : {&open.token, &open.request, &open.handshake, &open.probe})
     std::sort(records->begin(), records->end(), by_seq);
   return open;
 }
@@ -509,6 +526,12 @@ void Facts::find_family() {
   } else if (count_after(open.handshake, 0) >= 3) {  // one or two are somebody's browser
     family = Family::handshake;
     failures = std::move(open.handshake);
+  } else if (count_after(open.probe, 0) >= kProbesInVain && !names_mixed) {
+    const auto quiet = seconds_from(open.probe.back()->time, end_time());
+    if (!quiet || *quiet > kGaveUp_s) return;
+    family = Family::handshake;
+    failures = std::move(open.probe);
+    only_probes = true;
   }
 }
 

@@ -94,10 +94,12 @@ class Facts {
   std::vector<const Record*> elsewhere;  // records of other names (or none) that name one of its passwords
   std::vector<const Record*> nameless;   // refusals without a name from its addresses
   std::vector<const Record*> server_wide;
+  std::vector<const Record*> others_refused;  // refused passwords of other names: they follow a restore
   bool names_mixed = false;  // some source address served more than one machine: it identifies nobody
 
   Family family = Family::none;
   std::vector<const Record*> failures;  // the open ones of that family, unless it is `password`
+  bool only_probes = false;             // they are steps that are expected to fail, and nothing ever follows them
   Refusals refusals;                    // open ones; filled whenever there are any, whatever the family
 
   // "#77e0": the shortest prefix of at least 4 bytes that no other fingerprint of the history has.
@@ -105,6 +107,8 @@ class Facts {
   std::string short_name(std::string_view fingerprint) const;
 
   Where compare(const Place& a, const Place& b) const;
+  // One of its observed addresses was seen to serve several machines.
+  bool is_shared(const Place& place) const;
 
   // Bindings and successes of this password under this name before `seq`.
   const Record* known_good_before(const Fingerprint& password, Seq seq) const;
@@ -161,6 +165,7 @@ class Facts {
 std::optional<double> seconds_from(Time from, Time to);
 
 bool is_success(const Record& record);  // password_stored, password_verified
+Fingerprint accepted_password(const Record& record);  // of such a record; else not known
 bool is_success_with(const Record& record, const Fingerprint& password);
 
 }  // namespace ledger::replay

@@ -102,9 +102,29 @@ constexpr Rule kOrder[] = {
 
 const std::span<const Rule> kRules(kOrder);
 
+namespace {
+
+// What these say is in the refusal itself; every other cause is a story told by several records, and one that is
+// missing may turn it.
+bool is_told_by_one_record(Cause cause) {
+  return cause == Cause::kToken || cause == Cause::kStaleCert || cause == Cause::kCredFile || cause == Cause::kSrvState;
+}
+
+void weigh_holes(const Facts& facts, Finding& finding) {
+  if (finding.confidence != Confidence::kHigh || is_told_by_one_record(finding.cause) || facts.own.empty()) return;
+  if (facts.hole_since(facts.own.front()->record->seq) == nullptr) return;
+  finding.confidence = Confidence::kMedium;
+  finding.warnings.push_back("records of this time cannot be read; one of them may tell another story");
+}
+
+}  // namespace
+
 Finding judge(const Facts& facts) {
   for (const Rule& rule : kRules)
-    if (std::optional<Finding> finding = rule.find(facts)) return std::move(*finding);
+    if (std::optional<Finding> finding = rule.find(facts)) {
+      weigh_holes(facts, *finding);
+      return std::move(*finding);
+    }
   fatal("no rule answered");
 }
 

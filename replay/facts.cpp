@@ -152,8 +152,9 @@ void Facts::find_tunnels() {
       // The one with this session, else the oldest: agents reconnect before the old connection dies.
       Tunnel* best = nullptr;
       for (Tunnel& tunnel : tunnels) {
-        if (tunnel.closed != nullptr || !same_server(*tunnel.opened, record)) continue;
-        const bool named = as<TunnelOpened>(*tunnel.opened)->session == closed->session;
+        const std::string& session = as<TunnelOpened>(*tunnel.opened)->session;
+        const bool named = !session.empty() && session == closed->session;
+        if (tunnel.closed != nullptr || (!named && !same_server(*tunnel.opened, record))) continue;
         if (named || best == nullptr) best = &tunnel;
         if (named) break;
       }
@@ -423,6 +424,7 @@ void Facts::hear_tunnels() {
       if (!by_server) alive.gone = tunnel.closed;
       continue;
     }
+    if (tunnel.closed == nullptr && hole_between(tunnel.opened->seq, r.first().seq())) continue;  // its end, perhaps
     const Time until = tunnel.closed != nullptr ? tunnel.closed->time : end_time();
     const auto overlap = seconds_from(std::max(span.begin, tunnel.opened->time), until);
     const bool opened_before = span.before(*tunnel.opened);
@@ -469,10 +471,11 @@ struct Facts::OpenFailures {
 
 Facts::OpenFailures Facts::open_failures() const {
   Seq admitted = 0, authenticated = 0;
+  Time admitted_at;
   for (const Step* step : own) {
     const Record& record = *step->record;
     if (is_success(record) || as<CertificateIssued>(record) != nullptr || as<TunnelOpened>(record) != nullptr)
-      admitted = authenticated = record.seq;
+      admitted = authenticated = record.seq, admitted_at = record.time;
     if (as<TokenAccepted>(record) != nullptr || as<PasswordRejected>(record) != nullptr) authenticated = record.seq;
   }
   OpenFailures open;
@@ -487,8 +490,11 @@ Facts::OpenFailures Facts::open_failures() const {
   for (const Step* step : own) sort_in(*step->record);
   open.token_named = !open.token.empty(), open.request_named = !open.request.empty();
   // Without a name they are the node's own only by its address, and not while its tunnel is up.
-  for (const Record* record : nameless)
-    if (!tunnel_open_at(*record) && is_agents_own(*record)) sort_in(*record);
+  // A count of many is written some time after the last of them: it belongs where it began.
+  for (const Record* record : nameless) {
+    const bool began_before = record->first_time && admitted_at.known() && *record->first_time <= admitted_at;
+    if (!tunnel_open_at(*record) && is_agents_own(*record) && !began_before) sort_in(*record);
+  }
   const auto by_seq = [](const Record* a, const Record* b) { return a->seq < b->seq; };
   for (auto* records : {&open.token, &open.request, &open.handshake, &open.probe})
     std::sort(records->begin(), records->end(), by_seq);
@@ -582,7 +588,9 @@ const Record* Facts::known_elsewhere(const Fingerprint& password) const {
 
 bool Facts::tunnel_open_at(const Record& record) const {
   return std::any_of(tunnels.begin(), tunnels.end(), [&](const Tunnel& tunnel) {
-    return tunnel.opened->seq < record.seq && (tunnel.closed == nullptr || tunnel.closed->seq > record.seq);
+    if (tunnel.opened->seq > record.seq || (tunnel.closed != nullptr && tunnel.closed->seq < record.seq)) return false;
+    // Its end may be what could not be read.
+    return tunnel.closed != nullptr || !hole_between(tunnel.opened->seq, record.seq);
   });
 }
 
@@ -621,6 +629,11 @@ const Record* Facts::ca_change(Seq after, Seq before) const {
     known = now;
   }
   return found;
+}
+
+bool Facts::hole_between(Seq after, Seq before) const {
+  return std::any_of(history.holes.begin(), history.holes.end(),
+                     [&](const Hole& hole) { return hole.after >= after && hole.after < before; });
 }
 
 const Hole* Facts::hole_since(Seq after) const {

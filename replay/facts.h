@@ -138,6 +138,7 @@ class Facts {
   const Record* ca_change(Seq after, Seq before) const;
   // A hole where a record that matters to (after, end] may have been.
   const Hole* hole_since(Seq after) const;
+  bool hole_between(Seq after, Seq before) const;
 
   Time end_time() const { return history.records.empty() ? Time{} : history.records.back().time; }
 

@@ -188,7 +188,9 @@ Found name_handed_out_again(const Facts& facts) {
 Found first_join_unfinished(const Facts& facts) {
   if (!is_mismatch(facts) || !new_to_the_ledger(facts) || shows_continuity(facts)) return std::nullopt;
   const Refusals& r = facts.refusals;
-  if (r.passwords.size() != 1 || r.holder_since == 0 || r.alive.last_sign == nullptr || r.alive.seen()) return std::nullopt;
+  if (r.passwords.size() != 1 || r.holder_since == 0 || r.alive.last_sign == nullptr || r.alive.seen())
+    return std::nullopt;
+  if (facts.hole_since(r.holder_since) != nullptr) return std::nullopt;
   if (!r.alive.silence_s || *r.alive.silence_s < kUnfinishedJoin_s) return std::nullopt;
   const Seq refused = r.first().seq();
   const auto is_ours = [&](const Record* record) {
@@ -311,6 +313,12 @@ Found rebuilt(const Facts& facts) {
   const bool quick = !took_long;
   finding.confidence = here && !quick && r.count >= 2 ? Confidence::kMedium : Confidence::kLow;
   if (facts.hole_since(r.alive.last_sign->seq) != nullptr) finding.confidence = Confidence::kLow;
+  // How the present holder got the name is not shown: earlier changes of passwords would be another story.
+  const Record* since = facts.last_between<PasswordStored, BindingChanged, BindingImported>(0, r.first().seq());
+  if (since == nullptr) {
+    finding.confidence = Confidence::kLow;
+    finding.warnings.push_back("missing: how the holder got the name; the history begins after that");
+  }
   finding.summary = fmt::format("the machine {} was rebuilt{} and lost its password file: a new password from {}",
                                 who(facts), quick ? " or restarted from a fixed image" : "", where_text(r.where));
   cite_new_password(finding, facts);

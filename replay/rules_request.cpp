@@ -258,6 +258,7 @@ const Record* token_change_since(const Facts& facts, Seq after) {
 Confidence token_confidence(const Facts& facts, const Record& last, std::string_view reason, bool change) {
   const bool exact = reason == "expired" || reason == "revoked" || reason == "superseded" ||
                      reason == "wrong_class" || reason == "wrong_secret";
+  if (reason == "missing") return Confidence::kLow;  // agents always send one
   Confidence confidence = exact || change ? Confidence::kHigh : Confidence::kMedium;
   if (!last.node.empty()) return confidence;
   // Tied to the node by its address alone. Its own earlier token makes up for that.

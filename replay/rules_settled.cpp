@@ -372,6 +372,16 @@ Found nothing_wrong(const Facts& facts) {
     finding.summary = fmt::format("nothing is wrong: {} is registered and its last attempt succeeded ({})",
                                   who(facts), on_record(*success.record));
     cite(finding, *success.record, named(facts, success.presented) + " accepted" + from_where(*success.record));
+    // No refusal, but no sign of life either: what keeps a machine from asking is not seen here.
+    if (!facts.tunnels.empty() && facts.tunnels.back().closed == last.record) {
+      finding.confidence = Confidence::kMedium;
+      finding.summary = fmt::format(
+          "nothing is refused: {} is registered ({}); its tunnel closed ({}), and it has not been heard from since",
+          who(facts), on_record(*success.record), on_record(*last.record));
+      cite(finding, *last.record, "its tunnel closed; the last record of this name");
+      finding.alternatives = {maybe(Cause::kEndpoint, "the machine to be running, and a test from it: curl -k "
+                                                      "https://SERVER:6443/cacerts")};
+    }
   } else if (state.held) {
     finding.confidence = Confidence::kMedium;
     finding.summary =

@@ -24,6 +24,10 @@ struct Incident {
   // Ranks that must not be the first remedy: they would do harm here.
   std::set<std::string> harmful_first;
   std::vector<Record> log;
+  std::set<Seq> torn;  // records of which only half a line is left
+
+  // The history as JSON Lines.
+  std::string lines() const;
 };
 
 // Rules are tuned on incidents with seeds below the first number, and judged by those from it on; never the other way
@@ -44,7 +48,7 @@ enum class Loss {
   tunnels,      // of k3s' own logs: no tunnels, no certificates, nothing about the server's start
   addresses,    // everybody comes through one balancer, and agents claim no addresses
   beginning,    // an extract
-  records,      // three records of ten, at random
+  records,      // one line of ten is torn: visible holes
 };
 std::string_view name_of(Loss loss);
 void lose(Incident& incident, Loss loss, std::uint64_t seed);

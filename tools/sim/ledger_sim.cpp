@@ -12,7 +12,6 @@
 #include <map>
 #include <sstream>
 
-#include "ledger/event_json.h"
 #include "replay/history.h"
 #include "tools/sim/incidents.h"
 
@@ -35,12 +34,6 @@ constexpr const char* kFooter =
     "Exit status: 0 done (judge: right >= 98 %, `high` right >= 99.5 %, no harmful first remedy; corpus: all as\n"
     "expected), 1 below that, 2 wrong usage.\n";
 
-std::string jsonl(const std::vector<Record>& log) {
-  std::string out;
-  for (const Record& record : log) out += to_json_line(record) + "\n";
-  return out;
-}
-
 struct Judgement {
   Cause cause = Cause::kUnknown;
   Confidence confidence = Confidence::kLow;
@@ -61,7 +54,7 @@ Result<Judgement> ask(std::istream& lines, const std::string& node) {
 }
 
 Result<Judgement> ask(const Incident& incident) {
-  std::istringstream lines(jsonl(incident.log));
+  std::istringstream lines(incident.lines());
   return ask(lines, incident.node);
 }
 
@@ -76,7 +69,7 @@ int show(const std::string& cause_name, std::uint64_t seed, Loss loss) {
     if (replay::name_of(cause) != cause_name) continue;
     Incident incident = play(cause, seed);
     lose(incident, loss, seed);
-    std::fputs(jsonl(incident.log).c_str(), stdout);
+    std::fputs(incident.lines().c_str(), stdout);
     fmt::print(stderr, "truth: {} of node {}: {}\n", cause_name, incident.node, incident.story);
     return 0;
   }

@@ -61,6 +61,7 @@ constexpr Rule kOrder[] = {
     {"SRVSPLIT", rules::servers_disagree, "answers that depend on the server say nothing about the node"},
     {"SRVSPLIT (token)", rules::servers_disagree_on_token, "the same, one step earlier in a request"},
     {"CA", rules::foreign_certificate, "a certificate of another CA is no matter of tokens"},
+    {"LOSTREPLY of a token", rules::answer_lost_with_its_token, "the same token was good a moment ago"},
     {"ENDPOINT", rules::credential_lost, "an agent always sends a credential: somebody else's request"},
     {"TOKEN", rules::token_refused, "judged before any header"},
     {"STALECERT", rules::released_certificate, "judged before the password"},

@@ -97,7 +97,6 @@ void recall_past(const Facts& facts, Finding& finding) {
   History before;
   before.node = facts.history.node;
   before.holes = facts.history.holes;
-  before.shared_sources = facts.history.shared_sources;
   for (const Record& record : facts.history.records) {
     before.records.push_back(record);
     if (&record == refused->record) break;

@@ -196,6 +196,7 @@ void Facts::find_mixed_sources() {
     last_seen[attempt.presented] = attempt.to();
   }
   for (auto& [source, times] : successes) std::sort(times.begin(), times.end());
+  find_neighbours();
   for (const Record* record : elsewhere) {
     const std::string host = plain_host(record->source);
     const auto here = successes.find(host);
@@ -214,9 +215,27 @@ void Facts::find_mixed_sources() {
     if (hops_within_start[password] >= 2 || (path.size() >= 5 && places.size() >= 3))
       mixed_sources_.insert(places.begin(), places.end());
   }
-  for (const std::string& source : history.shared_sources)
-    if (const std::string host = plain_host(source); !is_loopback(host)) mixed_sources_.insert(host);
   names_mixed = !mixed_sources_.empty();
+}
+
+// Another machine, by name and by password, got in from an address between two records of this node from there.
+void Facts::find_neighbours() {
+  std::map<std::string, std::pair<Seq, Seq>, std::less<>> spans;
+  std::set<Fingerprint> ours;
+  for (const Attempt& attempt : attempts) ours.insert(attempt.presented);
+  for (const Step* step : own) {
+    const Record& record = *step->record;
+    if (record.source.empty()) continue;
+    const auto [span, added] = spans.try_emplace(plain_host(record.source), record.seq, record.seq);
+    if (!added) span->second.second = record.seq;
+  }
+  for (const Record* record : elsewhere) {
+    if (!is_success(*record) || record->node.empty() || ours.count(accepted_password(*record)) != 0) continue;
+    const std::string host = plain_host(record->source);
+    const auto span = spans.find(host);
+    if (span == spans.end() || is_loopback(host)) continue;
+    if (span->second.first < record->seq && record->seq < span->second.second) mixed_sources_.insert(host);
+  }
 }
 
 // ---- what is refused and not settled ---------------------------------------------------------------------

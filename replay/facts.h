@@ -146,6 +146,7 @@ class Facts {
   void sort_records();
   void find_tunnels();
   void find_mixed_sources();
+  void find_neighbours();
   void find_refusals();
   bool still_tried(const std::vector<Attempt>& open, Seq success) const;
   void describe_refusals();

@@ -253,16 +253,18 @@ Result<History> history_from_log(const EventLog& log, std::string_view node, con
     const Result<std::vector<Seq>> seqs = log.find(Index::address, address, 1, until, kPerAddress);
     if (!seqs) return seqs.error();
     const auto& [first, last] = spans.find(address)->second;
-    bool shared = false;
+    std::optional<Record> neighbour;
     for (const Seq seq : *seqs) {
       if (is_own(seq)) continue;
       Result<std::optional<Record>> record = reader.read(seq);
       if (!record) return record.error();
       if (!*record) continue;
-      shared = shared || (seq > first.first && seq < last.first && is_another_machines(**record, history.node, ties));
-      if (is_nameless_refusal(**record)) nameless.add({seq, 0}, std::move(**record));
+      if (is_nameless_refusal(**record))
+        nameless.add({seq, 0}, std::move(**record));
+      else if (seq > first.first && seq < last.first && is_another_machines(**record, history.node, ties))
+        neighbour = std::move(**record);
     }
-    if (shared) history.shared_sources.push_back(address);
+    if (neighbour) chosen.emplace(Key{neighbour->seq, 0}, std::move(*neighbour));
   }
 
   OthersRefused others;
@@ -415,13 +417,10 @@ Result<History> history_from_stream(std::istream& in, std::string_view node, con
   const Seq restore = last_restore(server_wide.kept());
   OthersRefused others;
 
-  // Of what is listed under an address: what to keep of it, and whether it is another machine's.
-  struct Listed {
-    std::optional<Record> record;
-    bool of_another = false;
-  };
+  // What is listed under an address holds a place there whether or not it is wanted.
+  std::map<std::string, std::pair<Key, Record>, std::less<>> neighbours;
   std::map<std::string, Latest<Record>, std::less<>> by_fingerprint;
-  std::map<std::string, Latest<Listed>, std::less<>> by_address;
+  std::map<std::string, Latest<std::optional<Record>>, std::less<>> by_address;
   for (const std::string& fingerprint : ties.fingerprints) by_fingerprint.emplace(fingerprint, kPerFingerprint);
   for (const std::string& address : ties.addresses) by_address.emplace(address, kPerAddress);
   if (!by_fingerprint.empty() || !by_address.empty()) {
@@ -438,10 +437,11 @@ Result<History> history_from_stream(std::istream& in, std::string_view node, con
           const auto found = by_address.find(host_of(record.source));
           if (found == by_address.end() || !listed_under(record, found->first)) return;
           const auto& [first, last] = spans.find(found->first)->second;
-          Listed listed;
-          listed.of_another = first < key && key < last && is_another_machines(record, history.node, ties);
-          if (!own && is_nameless_refusal(record)) listed.record = std::move(record);
-          found->second.add(key, std::move(listed));
+          if (first < key && key < last && is_another_machines(record, history.node, ties))
+            if (const auto known = neighbours.find(found->first); known == neighbours.end() || known->second.first < key)
+              neighbours.insert_or_assign(found->first, std::pair(key, record));
+          const bool wanted = !own && is_nameless_refusal(record);
+          found->second.add(key, wanted ? std::optional<Record>(std::move(record)) : std::nullopt);
         },
         [](const Hole&) {});  // the first pass saw them
     if (!second_pass) return second_pass.error();
@@ -450,12 +450,12 @@ Result<History> history_from_stream(std::istream& in, std::string_view node, con
   chosen.merge(server_wide.kept());
   Latest<Record> nameless(kNameless);
   for (auto& [address, records] : by_address) {
-    bool shared = false;
-    for (auto& [key, listed] : records.kept()) {
-      shared = shared || listed.of_another;
-      if (listed.record) nameless.add(key, std::move(*listed.record));
-    }
-    if (shared) history.shared_sources.push_back(address);
+    for (auto& [key, record] : records.kept())
+      if (record) nameless.add(key, std::move(*record));
+    // Out of the latest 20,000: as if it had not been seen.
+    const auto neighbour = neighbours.find(address);
+    if (neighbour != neighbours.end() && records.kept().count(neighbour->second.first) != 0)
+      chosen.insert(std::move(neighbour->second));
   }
   chosen.merge(nameless.kept());
   chosen.merge(others.take());

@@ -9,8 +9,9 @@
 //      node's records came from last: of the latest 20,000 records listed under each address, and of all these
 //      the latest 10,000;
 //   5. after the latest restore or replacement of the datastore: the first refused password of each of 16 other
-//      names, in the 1,000 records that follow it. A memory that went back refuses many names at once.
-// Of the records that 4. walks over, one more thing is kept: which of these addresses other machines used as well.
+//      names, in the 1,000 records that follow it. A memory that went back refuses many names at once;
+//   6. of the records that 4. walks over, for each address: the latest success of another machine (another name and
+//      password) between two records of the node from there. Such an address is a NAT's or a balancer's.
 // Nothing else is in: a record that bears on nobody here never changes an answer. What a bound left out is said
 // in `warnings`; what cannot be read is a hole, never an end.
 //
@@ -58,9 +59,6 @@ struct History {
   std::vector<Hole> holes;      // the first 1,000
   std::uint64_t holes_left_out = 0;
   std::vector<std::string> warnings;  // what was odd about the input
-  // Addresses (without ports) that another machine succeeded from, by another name and password, between two records
-  // of this node from there: a NAT's or a balancer's, which identify nobody. Sorted.
-  std::vector<std::string> shared_sources;
 };
 
 // Told every now and then how much of the input is done, in bytes or records; total 0: not known.

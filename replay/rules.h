@@ -20,6 +20,7 @@ Found server_just_started(const Facts& facts);
 Found servers_disagree(const Facts& facts);
 Found servers_disagree_on_token(const Facts& facts);
 Found foreign_certificate(const Facts& facts);
+Found answer_lost_with_its_token(const Facts& facts);
 Found credential_lost(const Facts& facts);
 Found token_refused(const Facts& facts);
 Found released_certificate(const Facts& facts);

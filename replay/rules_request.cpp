@@ -58,18 +58,21 @@ Found server_not_able(const Facts& facts) {
   }
   if (rejected->status < 500 || rejected->reason == "node_password_missing") return std::nullopt;
   // A 5xx is the server's own word that it failed. Which part of it, the record does not say.
-  finding.cause = Cause::kSrvState;
-  finding.confidence = Confidence::kMedium;
   finding.summary = fmt::format("the server answered {} ({}): it failed on its own side, and no password was judged",
                                 rejected->status, on_record(last));
   cite(finding, last, fmt::format("refused with status {}{}", rejected->status, from_where(last)));
-  const bool own_node = is_loopback(host_of(last.source));
-  finding.alternatives = {
-      own_node ? maybe(Cause::kCredFile, "server and agent of one machine to look for the password file in two places, "
-                                         "or the file to be unreadable")
-               : maybe(Cause::kCredFile, "a request that named the node but carried no password"),
-      maybe(Cause::kOverload)};
-  if (own_node) finding.confidence = Confidence::kLow;
+  finding.alternatives = {maybe(Cause::kOverload)};
+  if (is_loopback(host_of(last.source))) {
+    // The server's own node alone: what the two of them share is the password file.
+    finding.cause = Cause::kCredFile;
+    finding.summary += "; it is the server's own node, whose password file the server may not find or read";
+    finding.warnings.push_back("missing: what the server's own log says about this answer");
+    finding.alternatives.push_back(maybe(Cause::kSrvState));
+    return finding;
+  }
+  finding.cause = Cause::kSrvState;
+  finding.confidence = Confidence::kMedium;
+  finding.alternatives.push_back(maybe(Cause::kCredFile));
   return finding;
 }
 
@@ -320,6 +323,35 @@ Found token_refused(const Facts& facts) {
   if (rejected->reason.empty() || rejected->reason == "wrong_secret" || rejected->reason == "unknown_principal")
     finding.alternatives.push_back(
         maybe(Cause::kEndpoint, "the machine meant to join another cluster than this one"));
+  return finding;
+}
+
+// A token that got the machine in a moment ago is refused to it: it was good for one use, and the answer to that one
+// never arrived.
+Found answer_lost_with_its_token(const Facts& facts) {
+  if (facts.family != Family::token) return std::nullopt;
+  const Record& first = *facts.failures.front();
+  const auto* rejected = as<TokenRejected>(first);
+  const std::string token = rejected == nullptr || rejected->token.empty() ? first.auth.token : rejected->token;
+  const Record* success = facts.last_success_before(first.seq);
+  if (token.empty() || success == nullptr || success->auth.token != token) return std::nullopt;
+  const auto gap = seconds_from(success->time, first.time);
+  if (!gap || *gap > kSameRetries_s || host_of(success->source) != host_of(first.source)) return std::nullopt;
+  if (facts.last_between<TunnelOpened>(success->seq, UINT64_MAX) != nullptr) return std::nullopt;
+  for (const Record* record : facts.server_wide)  // somebody took the token away meanwhile
+    if (record->seq > success->seq && record->seq < first.seq &&
+        (as<TokenRotated>(*record) != nullptr || as<TokenRevoked>(*record) != nullptr))
+      return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kLostReply;
+  finding.confidence = Confidence::kMedium;
+  finding.summary = fmt::format(
+      "{} was admitted ({}) and {} later the same token is refused to it: the answer did not arrive, and the token was "
+      "good for one use",
+      who(facts), on_record(*success), duration_text(*gap));
+  cite(finding, *success, "admitted with this token" + from_where(*success));
+  cite(finding, first, "the same token refused" + from_where(first));
+  finding.alternatives = {maybe(Cause::kToken, "the token to have ended by itself just then"), maybe(Cause::kSrvSplit)};
   return finding;
 }
 

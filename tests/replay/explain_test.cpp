@@ -150,7 +150,7 @@ TEST(Explain, AnAddressThatOthersUseIsNobodys) {
   log.append(records);
   const Result<History> history = history_from_log(log.log(), "w-1");
   ASSERT_TRUE(history);
-  EXPECT_EQ(history->shared_sources, std::vector<std::string>{"10.0.0.1"});
+  EXPECT_EQ(test::seqs_of(*history), (std::vector<Seq>{1, 2, 3}));
   EXPECT_EQ(json_of(*history), json_of(history_of(before + neighbour + after, "w-1")));
 }
 

@@ -7,10 +7,12 @@
 #include <boost/url/pct_string_view.hpp>
 
 #include "api/problem.h"
+#include "api/token_action.h"
 #include "ledger/event_json.h"
 #include "ledger/operator.h"
 #include "replay/export.h"
 #include "replay/node_summary.h"
+#include "replay/token_summary.h"
 
 namespace ledger::api {
 
@@ -161,29 +163,62 @@ Admin::Admin(Ledger& ledger, const Credentials& credentials, Tunnels& tunnels, c
 
 Admin::~Admin() { lane_->finish(); }
 
-// Checked before it is queued: a stranger must not keep operators out by filling their queue.
+namespace {
+
+// One that may only look is refused what would change something.
+OperatorCaller judge(const Request& request, const Credentials& credentials, const Ledger& ledger) {
+  OperatorCaller caller = identify_operator(request, credentials, ledger);
+  if (caller.result == TokenResult::accepted && request.method != "GET" && !caller.may_change)
+    caller.result = TokenResult::wrong_class;
+  return caller;
+}
+
+Problem refusal_of(const OperatorCaller& caller) {
+  if (!caller.auth.token.empty())
+    return {403, "this operator token may only look (role read); changing something takes one with the role operate"};
+  switch (caller.result) {
+    case TokenResult::expired:
+    case TokenResult::revoked:
+    case TokenResult::superseded: return problem_of(caller.result);
+    default:
+      return {401, "the operators' API needs the operator token: Authorization: Bearer <contents of "
+                   "cred/operator-token>"};
+  }
+}
+
+}  // namespace
+
+// Checked before it is queued: a stranger must not keep operators out by filling their queue. And again when its turn
+// comes: what was queued before it may have revoked its token.
 void Admin::handle(RequestPtr request, Reply reply) {
-  const Credentials::Verdict verdict = credentials_.check_operator(request->header("authorization"));
-  if (verdict.result != TokenResult::accepted) return refuse(*request, verdict.result, std::move(reply));
+  const OperatorCaller caller = judge(*request, credentials_, ledger_);
+  if (caller.result != TokenResult::accepted) return refuse(*request, caller, std::move(reply));
   if (const auto node = probed_node(*request))
     return *node ? probe(**node, std::move(reply)) : reply(to_response(problem_of(node->error())));
-  const bool queued = lane_->try_post([this, request, reply] { reply(answer(*request)); });
+  const bool queued = lane_->try_post([this, request, reply] {
+    const OperatorCaller now = judge(*request, credentials_, ledger_);
+    if (now.result != TokenResult::accepted) return refuse(*request, now, reply);
+    reply(answer(*request));
+  });
   if (!queued) reply(to_response({429, "too many operators' requests at once", 1}));
 }
 
-void Admin::refuse(const Request& request, TokenResult result, Reply reply) {
+void Admin::refuse(const Request& request, const OperatorCaller& operator_caller, Reply reply) {
+  const Problem problem = refusal_of(operator_caller);
   Caller caller;
-  caller.auth.method = request.header("authorization").empty() ? "none" : "bearer";
-  Record record =
-      record_of(request, caller, TokenRejected{.status = 401, .reason = std::string(reason_name(result)), .token = {}});
+  caller.auth = operator_caller.auth;
+  const std::string& token = caller.auth.token.empty() ? operator_caller.old_token : caller.auth.token;
+  Record record = record_of(request, caller,
+                            TokenRejected{.status = problem.status,
+                                          .reason = std::string(reason_name(operator_caller.result)),
+                                          .token = token});
   record.endpoint = kPrefix;  // the rest of the path is the caller's invention
   record.generation.clear();
   Proposal proposal;
   proposal.records.push_back(std::move(record));
-  ledger_.append(std::move(proposal), [reply = std::move(reply)](const Result<Committed>& recorded) {
+  ledger_.append(std::move(proposal), [problem, reply = std::move(reply)](const Result<Committed>& recorded) {
     if (!recorded) return reply(to_response(problem_of(recorded.error())));
-    Response response = to_response(Problem{401, "the operators' API needs the operator token: Authorization: "
-                                                 "Bearer <contents of cred/operator-token>"});
+    Response response = to_response(problem);
     response.headers.emplace_back("Ledger-Seq", std::to_string(recorded->last()));
     reply(std::move(response));
   });
@@ -192,6 +227,7 @@ void Admin::refuse(const Request& request, TokenResult result, Reply reply) {
 Response Admin::answer(const Request& request) {
   const std::vector<std::string_view> path = segments_of(std::string_view(request.path).substr(kPrefix.size()));
   const bool get = request.method == "GET";
+  if (!path.empty() && path[0] == "tokens") return tokens(request, path);
   if (path.size() == 2 && path[0] == "import") return import_entries(request, path[1]);
   if (path.size() == 1 && path[0] == "node-objects") {
     if (get) return list_objects();
@@ -211,6 +247,10 @@ Response Admin::answer(const Request& request) {
                           {"conflicts", stats.conflicts},
                           {"overloaded", stats.overloaded}});
   }
+  if (path.size() == 1 && (path[0] == "triage" || path[0] == "records")) {
+    if (const Result<void> flushed = ledger_.flush_counts(); !flushed) return to_response(problem_of(flushed.error()));
+    return path[0] == "triage" ? triage_nodes(request) : look_up_record(request);
+  }
   if (path.empty() || path[0] != "nodes" || path.size() > 3) return to_response(not_found(request.path));
   if (path.size() == 1) {
     const Result<json::array> nodes = replay::list_nodes(ledger_.log());
@@ -228,6 +268,7 @@ Response Admin::answer(const Request& request) {
     described["alive"] = alive(*node);
     return json_response(described);
   }
+  if (path[2] == "explanation") return explain_node(request, *node);
   if (path[2] != "history") return to_response(not_found(request.path));
   Response response;
   response.content_type = "application/jsonl";
@@ -236,6 +277,30 @@ Response Admin::answer(const Request& request) {
     return true;
   });
   return exported ? response : to_response(problem_of(exported.error()));
+}
+
+// GET tokens; POST tokens, tokens/<id>/rotate, tokens/<id>/revoke.
+Response Admin::tokens(const Request& request, const std::vector<std::string_view>& path) {
+  const bool known = path.size() == 1 || (path.size() == 3 && (path[2] == "rotate" || path[2] == "revoke"));
+  if (!known) return to_response(not_found(request.path));
+  if (path.size() == 1 && request.method == "GET") {
+    if (const Result<void> flushed = ledger_.flush_counts(); !flushed) return to_response(problem_of(flushed.error()));
+    const Result<json::array> list = replay::list_tokens(ledger_.log(), Time::now());
+    return list ? json_response(*list) : to_response(problem_of(list.error()));
+  }
+  if (request.method != "POST") return to_response(method_not_allowed(path.size() == 1 ? "GET or POST" : "POST"));
+  json::error_code error;
+  const json::value body = json::parse(request.body, error);
+  if (error || !body.is_object())
+    return to_response(problem_of(Error{Errc::invalid, "the body must be a JSON object with actor and reason"}));
+  const bool create = path.size() == 1;
+  const Result<json::object> done = token_action(ledger_, credentials_, create ? "create" : path[2],
+                                                 create ? "" : path[1], body.get_object(), request.id, request.source);
+  if (!done) return to_response(problem_of(done.error()));
+  Response response = json_response(*done);
+  response.headers.emplace_back("Ledger-Seq", std::to_string(done->at("seq").to_number<Seq>()));
+  response.headers.emplace_back("Cache-Control", "no-store");
+  return response;
 }
 
 Response Admin::list_objects() {

@@ -1,5 +1,5 @@
-// The operators' API, /ledger/v1/...: nodes, their history and explanation, and the three remedies. Needs the
-// operator token (Bearer). docs/HTTP_API.md lists it.
+// The operators' API, /ledger/v1/...: nodes, their history and explanation, the three remedies, and tokens. Needs an
+// operator token (Bearer); one with the role `read` may only look. docs/HTTP_API.md lists it.
 //
 // Threads: handle() from any thread, never blocks: the work runs on one thread of its own, because it reads
 // histories and waits for the disk; a short queue before it answers 429 when it is full. Probes, which wait for
@@ -7,6 +7,8 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
+#include <vector>
 
 #include "api/kubelet_probe.h"
 #include "api/registration.h"
@@ -27,13 +29,17 @@ class Admin {
   void handle(RequestPtr request, Reply reply);
 
  private:
-  void refuse(const Request& request, TokenResult result, Reply reply);
+  void refuse(const Request& request, const OperatorCaller& caller, Reply reply);
   Response answer(const Request& request);
+  Response tokens(const Request& request, const std::vector<std::string_view>& path);
   Response list_objects();
   Response record_objects(const Request& request);
   void probe(const NodeName& node, Reply reply);
   boost::json::object alive(const NodeName& node) const;
   Response node_action(const Request& request, const NodeName& node, std::string_view action);
+  Response explain_node(const Request& request, const NodeName& node) const;  // admin_explain.cpp, and the next two
+  Response triage_nodes(const Request& request) const;
+  Response look_up_record(const Request& request) const;
   Response import_entries(const Request& request, std::string_view what);  // admin_import.cpp
 
   Ledger& ledger_;

@@ -1,7 +1,6 @@
 #include "api/agent_keys.h"
 
 #include <openssl/ec.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -11,44 +10,26 @@
 #include <vector>
 
 #include "ledger/credentials.h"
+#include "ledger/openssl_handles.h"
 
 namespace ledger::api {
 
 namespace {
 
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* p) const {
-    Free(p);
-  }
-};
-using BioPtr = std::unique_ptr<BIO, Deleter<BIO_free_all>>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
-using RequestPtr = std::unique_ptr<X509_REQ, Deleter<X509_REQ_free>>;
-using CertificatePtr = std::unique_ptr<X509, Deleter<X509_free>>;
-using StorePtr = std::unique_ptr<X509_STORE, Deleter<X509_STORE_free>>;
-using StoreContextPtr = std::unique_ptr<X509_STORE_CTX, Deleter<X509_STORE_CTX_free>>;
+using BioPtr = std::unique_ptr<BIO, FreeWith<BIO_free_all>>;
+using KeyPtr = std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>>;
+using RequestPtr = std::unique_ptr<X509_REQ, FreeWith<X509_REQ_free>>;
+using CertificatePtr = std::unique_ptr<X509, FreeWith<X509_free>>;
+using StorePtr = std::unique_ptr<X509_STORE, FreeWith<X509_STORE_free>>;
+using StoreContextPtr = std::unique_ptr<X509_STORE_CTX, FreeWith<X509_STORE_CTX_free>>;
 using Stack = STACK_OF(X509);
-struct StackDeleter {
-  void operator()(Stack* stack) const { sk_X509_free(stack); }
-};
-
-template <class T>
-std::string der_of(T* object, int (*encode)(const T*, unsigned char**)) {
-  unsigned char* bytes = nullptr;
-  const int size = encode(object, &bytes);
-  if (size <= 0) fatal("OpenSSL cannot encode what it made");
-  std::string out(reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(size));
-  OPENSSL_free(bytes);
-  return out;
-}
+using StackPtr = std::unique_ptr<Stack, FreeWith<[](Stack* stack) { sk_X509_free(stack); }>>;
 
 std::vector<CertificatePtr> parse_certificates(const std::string& pem) {
+  const ErrorScope errors;  // the end of the text is an error to OpenSSL
   std::vector<CertificatePtr> out;
   const BioPtr bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
   while (X509* certificate = PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)) out.emplace_back(certificate);
-  ERR_clear_error();  // the end of the text is an error to OpenSSL
   return out;
 }
 
@@ -60,8 +41,9 @@ bool counts_as_root(X509* certificate) {
 
 // DER of the root of the first certificate, or empty.
 std::string root_of(const std::vector<CertificatePtr>& bundle) {
+  const ErrorScope errors;
   const StorePtr roots(X509_STORE_new());
-  const std::unique_ptr<Stack, StackDeleter> between(sk_X509_new_null());
+  const StackPtr between(sk_X509_new_null());
   for (std::size_t i = 1; i < bundle.size(); ++i) {
     if (counts_as_root(bundle[i].get()))
       X509_STORE_add_cert(roots.get(), bundle[i].get());
@@ -72,11 +54,9 @@ std::string root_of(const std::vector<CertificatePtr>& bundle) {
   X509_STORE_set_flags(roots.get(), X509_V_FLAG_PARTIAL_CHAIN);
   const StoreContextPtr context(X509_STORE_CTX_new());
   X509_STORE_CTX_init(context.get(), roots.get(), bundle[0].get(), between.get());
-  const bool verified = X509_verify_cert(context.get()) == 1;
-  ERR_clear_error();
-  if (!verified) return "";
+  if (X509_verify_cert(context.get()) != 1) return "";
   Stack* chain = X509_STORE_CTX_get0_chain(context.get());
-  return der_of<X509>(sk_X509_value(chain, sk_X509_num(chain) - 1), i2d_X509);
+  return der_of<i2d_X509>(sk_X509_value(chain, sk_X509_num(chain) - 1));
 }
 
 }  // namespace
@@ -92,18 +72,16 @@ Secret fresh_key_pem() {
 }
 
 Result<std::string> make_csr(const Secret& key_pem) {
+  const ErrorScope errors;
   const BioPtr in(BIO_new_mem_buf(key_pem.reveal().data(), static_cast<int>(key_pem.reveal().size())));
   const auto no_passphrase = [](char*, int, int, void*) { return -1; };
   const KeyPtr key(PEM_read_bio_PrivateKey(in.get(), nullptr, no_passphrase, nullptr));
-  ERR_clear_error();
   if (!key) return Error{Errc::invalid, "data does not contain a valid RSA or ECDSA private key"};
   const RequestPtr request(X509_REQ_new());
   if (!request || X509_REQ_set_pubkey(request.get(), key.get()) != 1 ||
-      X509_REQ_sign(request.get(), key.get(), EVP_sha256()) <= 0) {
-    ERR_clear_error();
+      X509_REQ_sign(request.get(), key.get(), EVP_sha256()) <= 0)
     return Error{Errc::invalid, "x509: only RSA and ECDSA keys supported"};
-  }
-  return der_of<X509_REQ>(request.get(), i2d_X509_REQ);
+  return der_of<i2d_X509_REQ>(request.get());
 }
 
 std::string bundle_hash(const std::string& bundle_pem) {

@@ -12,16 +12,9 @@ bool has_scheme(std::string_view header, std::string_view scheme) {
          header[scheme.size()] == ' ';
 }
 
-// A secret that is wrong now may have been right once: the token table remembers.
-TokenResult judge_past(const std::optional<TokenState>& past) {
-  if (!past) return TokenResult::wrong_secret;
-  switch (past->status) {
-    case TokenState::Status::superseded: return TokenResult::superseded;
-    case TokenState::Status::revoked: return TokenResult::revoked;
-    case TokenState::Status::expired: return TokenResult::expired;
-    case TokenState::Status::valid: return TokenResult::wrong_secret;  // valid for another user
-  }
-  fatal("a token status that is none");
+TokenCheck check_secret(TokenUser user, const Secret& secret, const Credentials& credentials, const Ledger& ledger) {
+  const Credentials::Known known = credentials.known_by(secret);
+  return ledger.check_token(user, known.id, known.fingerprint, Time::now());
 }
 
 Caller identify_basic(std::string_view header, const Credentials& credentials, const Ledger& ledger) {
@@ -32,18 +25,61 @@ Caller identify_basic(std::string_view header, const Credentials& credentials, c
     caller.result = TokenResult::malformed;
     return caller;
   }
-  const Credentials::Verdict verdict = credentials.check(*credential);
-  caller.result = verdict.result;
-  const bool known_user = verdict.result != TokenResult::unknown_principal;
-  caller.auth.principal = known_user ? credential->user : "(unknown)";
-  if (verdict.result == TokenResult::accepted) {
-    caller.auth.token = verdict.token_id;
-    caller.role = credential->user == "node" ? Role::agent : Role::server;
-  } else if (verdict.result == TokenResult::wrong_secret) {
-    const std::optional<TokenState> past = ledger.find_token(verdict.token_id);
-    caller.result = judge_past(past);
-    if (past) caller.old_token = past->id;
+  const bool is_node = credential->user == "node";
+  if (!is_node && credential->user != "server") {
+    caller.result = TokenResult::unknown_principal;
+    caller.auth.principal = "(unknown)";
+    return caller;
   }
+  caller.auth.principal = credential->user;
+  const TokenCheck check =
+      check_secret(is_node ? TokenUser::node : TokenUser::server, credential->password, credentials, ledger);
+  caller.result = check.result;
+  if (check.result == TokenResult::accepted) {
+    caller.auth.token = check.token;
+    caller.role = is_node ? Role::agent : Role::server;
+    caller.superseded = check.superseded;
+  } else {
+    caller.old_token = check.token;
+  }
+  return caller;
+}
+
+// A bootstrap token, as kubeadm's: its first half is public and finds it, the whole is the secret.
+Caller identify_bootstrap(const Secret& text, const Credentials& credentials, const Ledger& ledger) {
+  Caller caller;
+  caller.auth = {.method = "bearer", .principal = "(unknown)", .token = {}, .serial = {}};
+  const std::string id(text.reveal().substr(0, text.reveal().find('.')));
+  const TokenCheck check =
+      ledger.check_token(TokenUser::bootstrap, id, credentials.known_by(text).fingerprint, Time::now());
+  const bool known = !check.token.empty() || ledger.find_token("bootstrap", id);
+  caller.result = known ? check.result : TokenResult::unknown_principal;
+  if (known) caller.auth.principal = "system:bootstrap:" + id;
+  if (check.result == TokenResult::accepted) {
+    caller.auth.token = check.token;
+    caller.role = Role::agent;
+    caller.superseded = check.superseded;
+  } else {
+    caller.old_token = check.token;
+  }
+  return caller;
+}
+
+Caller identify_bearer(std::string_view header, const Credentials& credentials, const Ledger& ledger) {
+  Caller caller;
+  caller.auth = {.method = "bearer", .principal = "(unknown)", .token = {}, .serial = {}};
+  const Result<Secret> text = parse_bearer(header);
+  if (!text) {
+    caller.result = TokenResult::malformed;
+    return caller;
+  }
+  if (is_bootstrap_token(text->reveal())) return identify_bootstrap(*text, credentials, ledger);
+  // An operator's token, or one that agents present by Basic: good, but not here and not so.
+  const TokenCheck check = check_secret(TokenUser::operators, *text, credentials, ledger);
+  caller.old_token = check.token;
+  caller.result = check.token.empty() ? TokenResult::unknown_principal : check.result;
+  const bool still_good = check.result == TokenResult::accepted || check.result == TokenResult::wrong_secret;
+  if (!check.token.empty() && still_good) caller.result = TokenResult::wrong_class;
   return caller;
 }
 
@@ -80,8 +116,7 @@ Caller identify(const Request& request, const Credentials& credentials, const Is
   if (has_scheme(header, "basic")) {
     caller = identify_basic(header, credentials, ledger);
   } else if (has_scheme(header, "bearer")) {
-    caller.auth = {.method = "bearer", .principal = "(unknown)", .token = {}, .serial = {}};
-    caller.result = TokenResult::unknown_principal;
+    caller = identify_bearer(header, credentials, ledger);
   } else if (!header.empty()) {
     caller.result = TokenResult::malformed;
   }
@@ -95,6 +130,27 @@ Caller identify(const Request& request, const Credentials& credentials, const Is
     if (permitted(certified) || header.empty()) caller = std::move(certified);
   }
   if (caller.result == TokenResult::accepted && !permitted(caller)) caller.result = TokenResult::wrong_class;
+  return caller;
+}
+
+OperatorCaller identify_operator(const Request& request, const Credentials& credentials, const Ledger& ledger) {
+  OperatorCaller caller;
+  const std::string_view header = request.header("authorization");
+  caller.auth.method = header.empty() ? "none" : "bearer";
+  const Result<Secret> text = parse_bearer(header);
+  if (!text) {
+    caller.result = text.error().code == Errc::not_found ? TokenResult::missing : TokenResult::malformed;
+    return caller;
+  }
+  const TokenCheck check = check_secret(TokenUser::operators, *text, credentials, ledger);
+  caller.result = check.result;
+  caller.old_token = check.token;
+  if (check.result == TokenResult::accepted) {
+    caller.auth.token = check.token;
+    caller.may_change = check.role == "operate";
+  } else if (check.result == TokenResult::wrong_secret && !check.token.empty()) {
+    caller.result = TokenResult::wrong_class;
+  }
   return caller;
 }
 

@@ -14,7 +14,7 @@ namespace ledger::api {
 
 enum class Role {
   none,
-  agent,       // user `node`, <program>:agent
+  agent,       // user `node`, <program>:agent; or a bootstrap token
   server,      // user `server`, <program>:server
   node,        // certificate system:node:<name>, O=system:nodes
   controller,  // certificate system:<program>-controller: the agents' own reader of endpoints
@@ -24,8 +24,9 @@ struct Caller {
   TokenResult result = TokenResult::missing;
   Role role = Role::none;
   Auth auth;              // for the record: never a secret
+  bool superseded = false;  // accepted with a replaced token, in its grace period
   std::string node;       // role node: the name in the certificate
-  std::string old_token;  // id of a presented secret that was valid once
+  std::string old_token;  // id of a presented secret that was valid once, or is for something else
 };
 
 // Authorization first, then the certificate: one that is valid decides (k3s tries Basic first; agents with an
@@ -33,5 +34,14 @@ struct Caller {
 // with another role is wrong_class.
 Caller identify(const Request& request, const Credentials& credentials, const Issuer& issuer, const Ledger& ledger,
                 std::initializer_list<Role> allowed);
+
+// Who asks on the operators' API: Bearer with an operator token. `auth` names the token where it is one.
+struct OperatorCaller {
+  TokenResult result = TokenResult::missing;
+  bool may_change = false;  // role operate; read may only look
+  Auth auth;
+  std::string old_token;
+};
+OperatorCaller identify_operator(const Request& request, const Credentials& credentials, const Ledger& ledger);
 
 }  // namespace ledger::api

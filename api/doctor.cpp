@@ -9,11 +9,13 @@
 #include <cstring>
 
 #include "api/agent_checks.h"
+#include "api/agent_keys.h"
 #include "api/http_date.h"
 #include "api/https_client.h"
 #include "api/port_owner.h"
 #include "api/reachability.h"
 #include "ledger/credentials.h"
+#include "ledger/program.h"
 #include "replay/remedies.h"
 
 namespace ledger::api {
@@ -31,39 +33,6 @@ using replay::shell_word;
 constexpr double kClockWarning_s = 60;
 // The first generation that takes bootstrap tokens and hashes the root of a bundle (k3s v1.26.2).
 constexpr int kRootHashGeneration = 6;
-
-// ---- What the two programs call their things --------------------------------------------------------------
-
-struct Program {
-  const char* name;
-  const char* prefix;
-  const char* header;  // of the node headers
-  const char* service;
-  const char* environment;  // where the agent's service keeps URL and token
-  const char* config;
-  const char* agent_dir;
-  const char* node_token;  // on a server of that program
-  std::uint16_t port;
-};
-
-constexpr Program kK3s = {"k3s",
-                          "/v1-k3s",
-                          "K3s-Node-",
-                          "k3s-agent",
-                          "/etc/systemd/system/k3s-agent.service.env",
-                          "/etc/rancher/k3s/config.yaml",
-                          "/var/lib/rancher/k3s/agent",
-                          "/var/lib/rancher/k3s/server/node-token",
-                          6443};
-constexpr Program kRke2 = {"rke2",
-                           "/v1-rke2",
-                           "Rke2-Node-",
-                           "rke2-agent",
-                           "/etc/rancher/rke2/config.yaml",
-                           "/etc/rancher/rke2/config.yaml",
-                           "/var/lib/rancher/rke2/agent",
-                           "/var/lib/rancher/rke2/server/node-token",
-                           9345};
 
 // ---- Words -------------------------------------------------------------------------------------------------
 
@@ -150,7 +119,12 @@ class Examination {
   }
 
   HttpsOptions https_options(HttpsTrust trust) const;
-  Result<HttpsResponse> get(const std::string& path, std::vector<std::pair<std::string, std::string>> headers = {});
+  using Headers = std::vector<std::pair<std::string, std::string>>;
+  Headers node_headers(const Secret& password) const {
+    return {{std::string(program_.node_name_header), node_},
+            {std::string(program_.node_password_header), std::string(password.reveal())}};
+  }
+  Result<HttpsResponse> get(const std::string& path, Headers headers = {});
   DoctorStep check_hash();
   DoctorStep refused(const HttpsResponse& response) const;
   DoctorStep ask_ledger(const Secret& password);
@@ -161,10 +135,11 @@ class Examination {
   void scrub(DoctorStep& step) const;
 
   // What several steps advise.
-  std::string restart() const { return std::string("sudo systemctl restart ") + program_.service; }
+  std::string restart() const { return "sudo systemctl restart " + std::string(program_.agent_service); }
+  std::string path(std::string_view name) const { return std::string(program_.path_prefix).append(name); }
   std::string server_host() const { return shell_word(authority_.host); }
   Remedy edit_settings(std::string action) const {
-    return {std::move(action), std::string("sudoedit ") + program_.environment + " && " + restart()};
+    return {std::move(action), "sudoedit " + std::string(program_.token_file) + " && " + restart()};
   }
   std::vector<Remedy> fresh_token() const;
   std::string on_server(const std::string& verb, const std::string& rest) const {
@@ -252,7 +227,7 @@ void Examination::scrub(DoctorStep& step) const {
 
 DoctorStep Examination::server_url() {
   const std::string shown = "'" + printable(options_.server, 120) + "'";
-  const std::string example = std::string("https://<server>:") + std::to_string(program_.port);
+  const std::string example = std::string("https://<server>:") + std::to_string(program_.usual_port);
   const std::vector<Remedy> remedies = {edit_settings("give the agent the server as " + example)};
   const auto parsed = boost::urls::parse_uri(options_.server);
   if (!parsed || parsed->host().empty())
@@ -264,15 +239,17 @@ DoctorStep Examination::server_url() {
                 parsed->has_port() ? parsed->port_number() : std::uint16_t{443}};
   const std::string where = authority_.host + ", port " + std::to_string(authority_.port);
   if (!parsed->has_port())
-    return warn(where + ": without a port agents take 443; a server's own is " + std::to_string(program_.port),
-                remedies);
+    return warn(
+        where + ": without a port agents take 443; a server's own is " + std::to_string(program_.usual_port),
+        remedies);
   return ok(where);
 }
 
 std::vector<Remedy> Examination::fresh_token() const {
   return {{"take the current agent token on the server (a ledger, or a " + std::string(program_.name) + " server)",
-           std::string("sudo ledger token show --data-dir /var/lib/ledger || sudo cat ") + program_.node_token},
-          edit_settings("give it to the agent (" + to_lower(program_.name) + " reads it at its start)")};
+           "sudo ledger token show --data-dir /var/lib/ledger || sudo cat " + std::string(program_.server_dir) +
+               "/node-token"},
+          edit_settings("give it to the agent (" + std::string(program_.name) + " reads it at its start)")};
 }
 
 DoctorStep Examination::token_text() {
@@ -453,13 +430,14 @@ DoctorStep Examination::certificate() {
     return fail("the server's certificate " + word + " (valid " + dates + ")" +
                     (server_time_ ? ", and the server's own clock agrees" : ", by this machine's clock"),
                 {{"on the server: restart it, it then makes a new certificate",
-                  std::string("sudo systemctl restart ") + (is_ledger_ ? "ledger" : program_.name)},
+                  "sudo systemctl restart " + std::string(is_ledger_ ? "ledger" : program_.server_service)},
                  {"compare the clocks of the two machines", "date -u"}});
   }
+  const std::string config_file(program_.config_file);
   const std::vector<Remedy> add_name = {
       {"on the server: add the name to its certificate (" +
-           (is_ledger_ ? std::string("--tls-san") : std::string("tls-san in ") + program_.config) + "), restart it",
-       is_ledger_ ? "ledger serve --tls-san " + server_host() : std::string("sudoedit ") + program_.config}};
+           (is_ledger_ ? "--tls-san" : "tls-san in " + config_file) + "), restart it",
+       is_ledger_ ? "ledger serve --tls-san " + server_host() : "sudoedit " + config_file}};
   if (!certificate_names(chain_, "127.0.0.1"))
     return fail(
         "the server's certificate does not name 127.0.0.1, which agents verify because they come through a "
@@ -511,7 +489,7 @@ DoctorStep Examination::cluster_ca() {
 
 // protocol: agents before v1.26.2 hash the bytes, later ones the root of a bundle of several certificates.
 DoctorStep Examination::check_hash() {
-  const std::string of_bytes = sha256_hex(bundle_), of_root = root_ca_hash(bundle_);
+  const std::string of_bytes = sha256_hex(bundle_), of_root = bundle_hash(bundle_);
   const std::string authority = read_certificates(bundle_).front().subject;
   if (token_.ca_hash.empty()) return warn("the token names no CA, so " + authority + " is believed", fresh_token());
   const bool old_fits = token_.ca_hash == of_bytes, new_fits = token_.ca_hash == of_root;
@@ -528,15 +506,14 @@ DoctorStep Examination::check_hash() {
   return options_.generation ? ok(said) : warn(said, fresh_token());
 }
 
-Result<HttpsResponse> Examination::get(const std::string& path,
-                                       std::vector<std::pair<std::string, std::string>> headers) {
+Result<HttpsResponse> Examination::get(const std::string& path, Headers headers) {
   HttpsRequest request;
   request.target = path;
   request.headers = std::move(headers);
   request.authorization = authorization_.clone();
   Result<HttpsResponse> response = client_->send(request);
   for (auto& [name, value] : request.headers)
-    if (name.ends_with("Password")) explicit_bzero(value.data(), value.size());
+    if (name == program_.node_password_header) explicit_bzero(value.data(), value.size());
   if (response && !response->header("Ledger-Request-Id").empty()) is_ledger_ = true;
   return response;
 }
@@ -551,7 +528,7 @@ DoctorStep Examination::refused(const HttpsResponse& response) const {
     case 401: return fail("the server does not accept this token: " + said, fresh_token());
     case 403: return fail("the token is not one for agents: " + said, fresh_token());
     case 404:
-      return fail("the server has no " + std::string(program_.prefix) + " API: " + said +
+      return fail("the server has no " + path("") + " API: " + said +
                       (options_.rke2 ? " (without --rke2 for k3s)" : " (--rke2 for RKE2)"),
                   {edit_settings("correct the agent's URL")});
     case 429: return fail("the server is too busy: " + said, wait);
@@ -566,7 +543,7 @@ DoctorStep Examination::refused(const HttpsResponse& response) const {
 }
 
 DoctorStep Examination::credentials() {
-  Result<HttpsResponse> response = get(std::string(program_.prefix) + "/config");
+  Result<HttpsResponse> response = get(path("config"));
   if (!response)
     return fail("the server does not answer: " + response.error().message,
                 {{"see whether it answers at all",
@@ -574,11 +551,10 @@ DoctorStep Examination::credentials() {
   if (response->status != 200) return refused(*response);
   config_ = std::move(response->body);
   authenticated_ = true;
-  if (const auto authority = get(std::string(program_.prefix) + "/client-ca.crt");
-      authority && authority->status == 200)
+  if (const auto authority = get(path("client-ca.crt")); authority && authority->status == 200)
     client_ca_ = authority->body;
   return ok(std::string("accepted by ") +
-            (is_ledger_ ? "a ledger" : std::string("a ") + program_.name + " server"));
+            (is_ledger_ ? "a ledger" : "a " + std::string(program_.name) + " server"));
 }
 
 DoctorStep Examination::config() {
@@ -590,15 +566,15 @@ DoctorStep Examination::config() {
   if (!document)
     return fail("an agent cannot use the config document: " + document.error().message,
                 {{"correct the node's addresses, or the cluster's ranges on the server",
-                  "ip -brief addr; sudo grep -n 'node-ip\\|cidr' " + std::string(program_.config)}});
+                  "ip -brief addr; sudo grep -n 'node-ip\\|cidr' " + std::string(program_.config_file)}});
   return ok("readable, and its address families fit this machine's " + join(ips));
 }
 
 // ---- This machine ------------------------------------------------------------------------------------------
 
 DoctorStep Examination::node_name() {
-  const std::vector<Remedy> remedies = {
-      edit_settings("give the agent a good name: --node-name, or node-name: in " + std::string(program_.config))};
+  const std::vector<Remedy> remedies = {edit_settings("give the agent a good name: --node-name, or node-name: in " +
+                                                      std::string(program_.config_file))};
   const Result<NodeName> name = NodeName::parse(options_.node_name);
   if (!name) return fail("the node name cannot be used: " + name.error().message, remedies);
   node_ = name->str();
@@ -671,8 +647,7 @@ DoctorStep Examination::binding() {
 }
 
 DoctorStep Examination::ask_ledger(const Secret& password) {
-  Result<HttpsResponse> response = get(
-      "/ledger/v1/check-node", {{"K3s-Node-Name", node_}, {"K3s-Node-Password", std::string(password.reveal())}});
+  Result<HttpsResponse> response = get("/ledger/v1/check-node", node_headers(password));
   if (!response)
     return fail(
         "the server does not answer: " + response.error().message,
@@ -721,7 +696,7 @@ DoctorStep Examination::mismatch(const std::string& bound) const {
       {"put the old password file back, from a backup of " + options_.password_file.parent_path().string(),
        "sudo install -m 0600 -o root node-password.backup " + file + " && " + restart()},
       {"or give this machine another name (" + node_ + " plus a fixed id)",
-       std::string("echo 'with-node-id: true' | sudo tee -a ") + program_.config + " && " + restart()}};
+       "echo 'with-node-id: true' | sudo tee -a " + std::string(program_.config_file) + " && " + restart()}};
   if (is_ledger_) {
     remedies.push_back({"or, on the server: find out who has the name, then let in the password that was refused",
                         "ledger replay --node " + shell_word(node_)});
@@ -729,7 +704,7 @@ DoctorStep Examination::mismatch(const std::string& bound) const {
     remedies.push_back(
         {"or, on the server, once the old machine is gone for good: delete its Node and its password",
          "kubectl delete node " + shell_word(node_) + "; kubectl -n kube-system delete secret " +
-             shell_word(node_ + ".node-password." + program_.name)});
+             shell_word(node_ + ".node-password." + std::string(program_.name))});
   }
   return fail(node_ + why, std::move(remedies));
 }
@@ -737,11 +712,9 @@ DoctorStep Examination::mismatch(const std::string& bound) const {
 DoctorStep Examination::register_for_good() {
   std::vector<std::string> ips = options_.node_ips;
   if (ips.empty()) ips.emplace_back(host_of(client_->local_address()));
-  const std::string header = program_.header;
-  Result<HttpsResponse> response = get(std::string(program_.prefix) + "/serving-kubelet.crt",
-                                       {{header + "Name", node_},
-                                        {header + "Password", std::string(password_->reveal())},
-                                        {header + "Ip", join(ips, ",")}});
+  Headers headers = node_headers(*password_);
+  headers.emplace_back(program_.node_ip_header, join(ips, ","));
+  Result<HttpsResponse> response = get(path("serving-kubelet.crt"), std::move(headers));
   if (!response)
     return fail(
         "the server does not answer: " + response.error().message,
@@ -766,8 +739,8 @@ DoctorStep Examination::balancer_port() {
     return ok(port + " is held by " + who + ", the agent itself");
   return fail(port + " on 127.0.0.1 is held by " + who + ": an agent needs it for its load balancer",
               {{"see what it is, and stop it or move it", "ps -fp " + std::to_string(owner->pid)},
-               {"or give the agent another port",
-                std::string("echo 'lb-server-port: 6544' | sudo tee -a ") + program_.config + " && " + restart()}});
+               {"or give the agent another port", "echo 'lb-server-port: 6544' | sudo tee -a " +
+                                                      std::string(program_.config_file) + " && " + restart()}});
 }
 
 // Empty: nothing to say against it.
@@ -788,26 +761,26 @@ std::string Examination::judge_certificate(const fs::path& file, const std::stri
 DoctorStep Examination::agent_certificates() {
   const fs::path dir = options_.agent_dir.empty() ? fs::path(program_.agent_dir) : options_.agent_dir;
   std::vector<std::string> good, bad;
-  for (const char* name : {"client-kubelet.crt", "serving-kubelet.crt", "client-kube-proxy.crt",
-                           options_.rke2 ? "client-rke2-controller.crt" : "client-k3s-controller.crt"}) {
+  for (const std::string& name :
+       {std::string("client-kubelet.crt"), std::string("serving-kubelet.crt"), std::string("client-kube-proxy.crt"),
+        std::string(program_.controller_stem) + ".crt"}) {
     const Result<std::string> pem = read_file(dir / name);
     if (!pem && pem.error().code == Errc::not_found) continue;
-    const std::string complaint =
-        pem ? judge_certificate(name, *pem) : std::string(name) + " may not be read by this user";
+    const std::string complaint = pem ? judge_certificate(name, *pem) : name + " may not be read by this user";
     if (complaint.empty())
-      good.emplace_back(name);
+      good.push_back(name);
     else
       bad.push_back(complaint);
   }
   if (!bad.empty())
-    return warn(
-        join(bad, "; ") +
-            ": agents ask for new ones at every start, but those from v1.26.2 on show the old "
-            "one as well",
-        {{"remove what an earlier life left behind; the agent gets new ones with its token",
-          "sudo systemctl stop " + std::string(program_.service) + " && sudo rm -f " +
-              shell_word((dir / "client-kubelet.crt").string()) + " " +
-              shell_word((dir / "client-kubelet.key").string()) + " && sudo systemctl start " + program_.service}});
+    return warn(join(bad, "; ") +
+                    ": agents ask for new ones at every start, but those from v1.26.2 on show the old "
+                    "one as well",
+                {{"remove what an earlier life left behind; the agent gets new ones with its token",
+                  "sudo systemctl stop " + std::string(program_.agent_service) + " && sudo rm -f " +
+                      shell_word((dir / "client-kubelet.crt").string()) + " " +
+                      shell_word((dir / "client-kubelet.key").string()) + " && sudo systemctl start " +
+                      std::string(program_.agent_service)}});
   if (good.empty()) return ok("none in " + dir.string() + ": this machine has not joined before");
   return ok(join(good) + (client_ca_.empty() ? ": not expired" : ": not expired, and signed by this cluster"));
 }

@@ -7,49 +7,13 @@
 #include <boost/url/url_view.hpp>
 
 #include "ledger/credentials.h"
+#include "ledger/node_hash.h"
 
 namespace ledger::api {
 
 namespace fs = std::filesystem;
 
 namespace {
-
-// RFC 4648, padded; line ends within are passed over, as Go's YAML reader does.
-std::optional<std::string> decode_base64(std::string_view text) {
-  std::string out;
-  out.reserve(text.size() / 4 * 3 + 3);  // growing would leave copies of a key behind
-  std::uint32_t bits = 0;
-  int have = 0, padding = 0, letters = 0;
-  for (const char c : text) {
-    if (c == '\n' || c == '\r' || c == ' ') continue;
-    std::uint32_t value = 0;
-    if (c >= 'A' && c <= 'Z')
-      value = static_cast<std::uint32_t>(c - 'A');
-    else if (c >= 'a' && c <= 'z')
-      value = static_cast<std::uint32_t>(c - 'a' + 26);
-    else if (c >= '0' && c <= '9')
-      value = static_cast<std::uint32_t>(c - '0' + 52);
-    else if (c == '+')
-      value = 62;
-    else if (c == '/')
-      value = 63;
-    else if (c == '=')
-      ++padding;
-    else
-      return std::nullopt;
-    ++letters;
-    if (c == '=') continue;
-    if (padding > 0) return std::nullopt;
-    bits = bits << 6 | value;
-    have += 6;
-    if (have >= 8) {
-      have -= 8;
-      out.push_back(static_cast<char>(bits >> have & 0xff));
-    }
-  }
-  if (letters % 4 != 0 || padding > 2) return std::nullopt;
-  return out;
-}
 
 class Reader {
  public:
@@ -91,12 +55,14 @@ YAML::Node Reader::named(const YAML::Node& root, const char* list, const std::st
 Result<Secret> Reader::material(const YAML::Node& map, const std::string& key) const {
   std::string inline_text = text(map, (key + "-data").c_str());
   if (!inline_text.empty()) {
-    std::optional<std::string> decoded = decode_base64(inline_text);
-    explicit_bzero(inline_text.data(), inline_text.size());
+    // Line ends within are passed over, as Go's YAML reader does.
+    const std::size_t length = inline_text.size();
+    std::erase_if(inline_text, [](char c) { return c == '\n' || c == '\r' || c == ' '; });
+    Result<Secret> decoded = decode_base64_text(inline_text);
+    inline_text.resize(length);
+    explicit_bzero(inline_text.data(), length);
     if (!decoded) return wrong(key + "-data is not base64");
-    Secret secret(*decoded);
-    explicit_bzero(decoded->data(), decoded->size());
-    return secret;
+    return decoded;
   }
   const std::string file = text(map, key.c_str());
   if (file.empty()) return Secret();

@@ -10,6 +10,7 @@
 #include <ctime>
 
 #include "ledger/credentials.h"
+#include "ledger/openssl_handles.h"
 
 namespace ledger::api {
 
@@ -25,18 +26,11 @@ constexpr int kMaxAtOnce = 4;
 constexpr std::size_t kMaxStatusLine = 1024;
 constexpr std::size_t kMaxTlsBytes = 1 << 20;  // of one probe, received
 
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* p) const {
-    Free(p);
-  }
-};
-using ContextPtr = std::unique_ptr<SSL_CTX, Deleter<SSL_CTX_free>>;
-using SslPtr = std::unique_ptr<SSL, Deleter<SSL_free>>;
-using X509Ptr = std::unique_ptr<X509, Deleter<X509_free>>;
-using BioPtr = std::unique_ptr<BIO, Deleter<BIO_free_all>>;
-using BignumPtr = std::unique_ptr<BIGNUM, Deleter<BN_free>>;
+using ContextPtr = std::unique_ptr<SSL_CTX, FreeWith<SSL_CTX_free>>;
+using SslPtr = std::unique_ptr<SSL, FreeWith<SSL_free>>;
+using X509Ptr = std::unique_ptr<X509, FreeWith<X509_free>>;
+using BioPtr = std::unique_ptr<BIO, FreeWith<BIO_free_all>>;
+using BignumPtr = std::unique_ptr<BIGNUM, FreeWith<BN_free>>;
 
 // ---- the certificate -------------------------------------------------------------------------------------
 
@@ -108,10 +102,10 @@ void Probe::prepare(const std::string& server_ca_pem, const std::string& node) {
   SSL_CTX_set_verify(context_.get(), SSL_VERIFY_NONE, nullptr);
   X509_STORE* store = SSL_CTX_get_cert_store(context_.get());
   X509_VERIFY_PARAM_set_flags(X509_STORE_get0_param(store), X509_V_FLAG_PARTIAL_CHAIN);
+  const ErrorScope errors;  // the end of the text is an error to OpenSSL
   const BioPtr pem(BIO_new_mem_buf(server_ca_pem.data(), static_cast<int>(server_ca_pem.size())));
   while (const X509Ptr ca{PEM_read_bio_X509(pem.get(), nullptr, nullptr, nullptr)})
     X509_STORE_add_cert(store, ca.get());
-  ERR_clear_error();  // the end of the text is an error to OpenSSL
   ssl_.reset(SSL_new(context_.get()));
   BIO* in = BIO_new(BIO_s_mem());
   BIO* out = BIO_new(BIO_s_mem());

@@ -631,8 +631,8 @@ Result<std::unique_ptr<Listener>> Listener::open(asio::io_context& io, const std
   auto state = std::make_shared<State>(io, limits, std::move(callbacks), std::move(proxies));
   const tcp::endpoint endpoint(ip, port);
   tcp::acceptor& acceptor = state->acceptor;
-  const auto failed = [&](const std::string& hint) {
-    return Error{Errc::io, "cannot listen on " + text_of(endpoint) + ": " + error.message() + hint};
+  const auto failed = [&](const std::string& hint, Errc code = Errc::io) {
+    return Error{code, "cannot listen on " + text_of(endpoint) + ": " + error.message() + hint};
   };
   acceptor.open(endpoint.protocol(), error);
   if (error) return failed("");
@@ -640,7 +640,7 @@ Result<std::unique_ptr<Listener>> Listener::open(asio::io_context& io, const std
   if (ip.is_v6() && ip.is_unspecified()) acceptor.set_option(asio::ip::v6_only(false), error);
   acceptor.bind(endpoint, error);
   if (error == asio::error::address_in_use)
-    return failed("; stop the program that uses the port, or choose another with --https-port");
+    return failed("; stop the program that uses the port, or choose another one", Errc::conflict);
   if (error == asio::error::access_denied) return failed("; ports below 1024 need root");
   if (error) return failed("; --listen must be an address of this machine");
   acceptor.listen(4096, error);

@@ -50,7 +50,8 @@ class Listener {
     std::function<void(const Peer& peer, int status, const std::string& request_id)> on_bad_request;
   };
 
-  // Binds and listens; port 0 takes a free one. An IPv6 wildcard address also takes IPv4.
+  // Binds and listens; port 0 takes a free one. An IPv6 wildcard address also takes IPv4. Errc::conflict: another
+  // program has the port.
   static Result<std::unique_ptr<Listener>> open(boost::asio::io_context& io, const std::string& address,
                                                 std::uint16_t port, Limits limits, Callbacks callbacks,
                                                 TrustedProxies proxies = {});

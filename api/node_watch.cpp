@@ -4,6 +4,7 @@
 #include <boost/json.hpp>
 #include <boost/url/encode.hpp>
 #include <boost/url/rfc/unreserved_chars.hpp>
+#include <iterator>
 #include <map>
 #include <set>
 #include <thread>
@@ -32,11 +33,6 @@ std::string encode(std::string_view text) {
 std::string text_at(const json::object& object, std::string_view key) {
   const json::value* found = object.if_contains(json::string_view(key.data(), key.size()));
   return found != nullptr && found->is_string() ? std::string(found->get_string()) : std::string();
-}
-
-const json::object* object_at(const json::object& object, std::string_view key) {
-  const json::value* found = object.if_contains(json::string_view(key.data(), key.size()));
-  return found != nullptr ? found->if_object() : nullptr;
 }
 
 json::object change_of(const std::string& node, const std::string& uid, bool deleted, const char* note) {
@@ -75,33 +71,6 @@ Result<HttpsClient> NodeWatch::connect(HttpsRequest& request) {
 
 // ---- The list ----------------------------------------------------------------------------------------------
 
-Result<void> NodeWatch::read_page(const std::string& body, List& list, std::string& next) const {
-  json::error_code error;
-  const json::value value = json::parse(body, error);
-  if (error || !value.is_object()) return bad("the list of nodes is not JSON");
-  const json::object& page = value.get_object();
-  const std::string kind = text_at(page, "kind");
-  if (kind != "NodeList" && kind != "PartialObjectMetadataList")
-    return bad("the answer is a '" + printable(kind, 60) + "', not a list of nodes");
-  const json::object* metadata = object_at(page, "metadata");
-  const json::value* items = page.if_contains("items");
-  if (metadata == nullptr || text_at(*metadata, "resourceVersion").empty())
-    return bad("the list of nodes has no resourceVersion");
-  // Go writes an empty list as null.
-  if (items == nullptr || (!items->is_array() && !items->is_null())) return bad("the list of nodes has no items");
-  list.version = text_at(*metadata, "resourceVersion");
-  next = text_at(*metadata, "continue");
-  if (items->is_null()) return {};
-  for (const json::value& item : items->get_array()) {
-    const json::object* node = item.is_object() ? object_at(item.get_object(), "metadata") : nullptr;
-    Object object;
-    if (node != nullptr) object = {text_at(*node, "name"), text_at(*node, "uid")};
-    if (object.name.empty() || object.uid.empty()) return bad("an item of the list of nodes has no name or uid");
-    list.objects.push_back(std::move(object));
-  }
-  return {};
-}
-
 Result<NodeWatch::List> NodeWatch::list() {
   List list;
   std::string next;
@@ -116,7 +85,11 @@ Result<NodeWatch::List> NodeWatch::list() {
     if (!response) return response.error();
     // 410 among them: the pages before belong to a list that cannot be finished.
     if (response->status != 200) return bad("GET /api/v1/nodes: " + status_text(*response));
-    if (const Result<void> read = read_page(response->body, list, next); !read) return read.error();
+    Result<KubeNodePage> page = read_node_page(response->body);
+    if (!page) return page.error();
+    std::move(page->nodes.begin(), page->nodes.end(), std::back_inserter(list.objects));
+    list.version = std::move(page->version);
+    next = std::move(page->next);
   } while (!next.empty() && !stopped());
   if (!next.empty()) return bad("stopped in the middle of a list");
   return list;
@@ -142,7 +115,7 @@ Result<void> NodeWatch::report(const std::string& changes, bool release) {
   return {};
 }
 
-Result<std::vector<NodeWatch::Object>> NodeWatch::known() {
+Result<std::vector<KubeNode>> NodeWatch::known() {
   Result<OperatorClient> ledger = OperatorClient::open(options_.ledger);
   if (!ledger) return ledger.error();
   const Result<std::string> body = ledger->get("/ledger/v1/node-objects");
@@ -150,7 +123,7 @@ Result<std::vector<NodeWatch::Object>> NodeWatch::known() {
   json::error_code error;
   const json::value items = json::parse(*body, error);
   if (error || !items.is_array()) return bad("the ledger's answer cannot be read");
-  std::vector<Object> objects;
+  std::vector<KubeNode> objects;
   for (const json::value& item : items.get_array()) {
     if (!item.is_object()) return bad("the ledger's answer cannot be read");
     objects.push_back({text_at(item.get_object(), "node"), text_at(item.get_object(), "uid")});
@@ -158,9 +131,9 @@ Result<std::vector<NodeWatch::Object>> NodeWatch::known() {
   return objects;
 }
 
-Result<void> NodeWatch::reconcile(const std::vector<Object>& known, const List& list) {
+Result<void> NodeWatch::reconcile(const std::vector<KubeNode>& known, const List& list) {
   std::map<std::string, std::string> listed;
-  for (const Object& object : list.objects) listed[object.name] = object.uid;
+  for (const KubeNode& object : list.objects) listed[object.name] = object.uid;
   json::array changes;
   bool any_known = false;
   for (const auto& [node, uid] : known) {
@@ -178,7 +151,7 @@ Result<void> NodeWatch::reconcile(const std::vector<Object>& known, const List& 
     say(true,
         "none of the nodes known so far is in the list: another cluster? Deletions are recorded, no name is "
         "released");
-  for (const Object& object : list.objects) changes.push_back(change_of(object.name, object.uid, false, nullptr));
+  for (const KubeNode& object : list.objects) changes.push_back(change_of(object.name, object.uid, false, nullptr));
   // A deletion and what took its place stay in one report: then the name is not released in between.
   std::stable_sort(changes.begin(), changes.end(), [](const json::value& one, const json::value& other) {
     return text_at(one.get_object(), "node") < text_at(other.get_object(), "node");
@@ -198,13 +171,13 @@ Result<void> NodeWatch::reconcile(const std::vector<Object>& known, const List& 
 Result<void> NodeWatch::list_once() {
   // In this order: what was known before the list was made, and is not in it, was deleted. The other way round, an
   // object that another watcher reported meanwhile would look deleted.
-  const Result<std::vector<Object>> before = known();
+  const Result<std::vector<KubeNode>> before = known();
   if (!before) return before.error();
   const Result<List> whole = list();
   if (!whole) return whole.error();
   if (const Result<void> done = reconcile(*before, *whole); !done) return done.error();
   seen_.clear();
-  for (const Object& object : whole->objects) seen_.insert(object.uid);
+  for (const KubeNode& object : whole->objects) seen_.insert(object.uid);
   version_ = whole->version;
   return {};
 }
@@ -212,25 +185,17 @@ Result<void> NodeWatch::list_once() {
 // ---- The watch ---------------------------------------------------------------------------------------------
 
 Result<void> NodeWatch::take_event(std::string_view line) {
-  json::error_code error;
-  const json::value value = json::parse(json::string_view(line.data(), line.size()), error);
-  const json::object* event = error ? nullptr : value.if_object();
-  const json::object* object = event != nullptr ? object_at(*event, "object") : nullptr;
-  if (object == nullptr) return bad("a watch event cannot be read");
-  const std::string type = text_at(*event, "type");
-  if (type == "ERROR") {
-    // 410 as a rule; whatever it is, the way back is a new list.
+  using Type = KubeNodeEvent::Type;
+  const Result<KubeNodeEvent> event = read_node_event(line);
+  if (!event) return event.error();
+  if (event->type == Type::ended) {
+    // Whatever it is, the way back is a new list.
     version_.clear();
-    return bad("the watch ended: " + printable(text_at(*object, "message"), 300));
+    return bad("the watch ended: " + event->message);
   }
-  const json::object* metadata = object_at(*object, "metadata");
-  const std::string version = metadata != nullptr ? text_at(*metadata, "resourceVersion") : std::string();
-  if (version.empty()) return bad("a watch event has no resourceVersion");
-  if (type != "BOOKMARK") {
-    const std::string name = text_at(*metadata, "name"), uid = text_at(*metadata, "uid");
-    const bool deleted = type == "DELETED";
-    if (name.empty() || uid.empty() || (!deleted && type != "ADDED" && type != "MODIFIED"))
-      return bad("a watch event of type '" + printable(type, 40) + "' has no name or uid, or is not known");
+  if (event->type != Type::bookmark) {
+    const auto& [name, uid] = event->node;
+    const bool deleted = event->type == Type::deleted;
     // A Node is modified every few seconds; only what the ledger may not know goes there.
     if (deleted || !seen_.contains(uid)) {
       const json::array changes = {change_of(name, uid, deleted, nullptr)};
@@ -242,7 +207,7 @@ Result<void> NodeWatch::take_event(std::string_view line) {
     else
       seen_.insert(uid);
   }
-  version_ = version;
+  version_ = event->version;
   return {};
 }
 

@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "api/kube_nodes.h"
 #include "api/kubeconfig.h"
 #include "api/operator_client.h"
 
@@ -51,21 +52,17 @@ class NodeWatch {
   Result<void> list_once();
 
  private:
-  struct Object {
-    std::string name, uid;
-  };
   struct List {
-    std::vector<Object> objects;
+    std::vector<KubeNode> objects;
     std::string version;
   };
 
   explicit NodeWatch(NodeWatchOptions options) : options_(std::move(options)) {}
   Result<HttpsClient> connect(HttpsRequest& request);
   Result<List> list();
-  Result<void> read_page(const std::string& body, List& list, std::string& next) const;
   // What the ledger believes to exist.
-  Result<std::vector<Object>> known();
-  Result<void> reconcile(const std::vector<Object>& known, const List& list);
+  Result<std::vector<KubeNode>> known();
+  Result<void> reconcile(const std::vector<KubeNode>& known, const List& list);
   Result<void> report(const std::string& changes, bool release);
   // Until the watch ends; an error leaves version_ where it was, or empty where a new list is needed.
   Result<void> watch();

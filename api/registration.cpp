@@ -1,8 +1,8 @@
 #include "api/registration.h"
 
 #include <boost/asio/ip/address.hpp>
-#include <optional>
 #include <boost/json.hpp>
+#include <optional>
 
 #include "api/problem.h"
 #include "ledger/password_strength.h"
@@ -135,6 +135,8 @@ Record record_of(const Request& request, const Caller& caller, Event event) {
   record.endpoint = request.path;
   record.auth = caller.auth;
   record.generation = Generations::of_request(request);
+  if (auto* accepted = std::get_if<TokenAccepted>(&record.event); accepted != nullptr && caller.superseded)
+    accepted->reason = reason_name(TokenResult::superseded);
   return record;
 }
 
@@ -147,7 +149,7 @@ void Registration::document(RequestPtr request, Reply reply, std::initializer_li
   generations_.served(*request, caller.node);
   Proposal proposal;
   proposal.records.push_back(record_of(*request, caller, TokenAccepted{}));
-  record_then(std::move(reply), std::move(proposal), std::move(document));
+  record_then(std::move(reply), std::move(proposal), std::move(document), std::move(request));
 }
 
 void Registration::shared_certificate(RequestPtr request, Reply reply, Purpose purpose) {
@@ -161,7 +163,7 @@ void Registration::shared_certificate(RequestPtr request, Reply reply, Purpose p
   Proposal proposal;
   proposal.records.push_back(record_of(*request, caller, TokenAccepted{}));
   proposal.records.push_back(record_of(*request, caller, event_of(*certificate, purpose, issuer_.program())));
-  record_then(std::move(reply), std::move(proposal), certificate_response(*certificate));
+  record_then(std::move(reply), std::move(proposal), certificate_response(*certificate), std::move(request));
 }
 
 // ---- one registration ------------------------------------------------------------------------------------
@@ -201,22 +203,27 @@ void Registration::kubelet_certificate(RequestPtr request, Reply reply, Purpose 
   attempt->request = std::move(request);
   attempt->reply = std::move(reply);
   attempt->purpose = purpose;
-  attempt->caller = identify(*attempt->request, {Role::agent, Role::node});
-  attempt->headers = parse_headers(*attempt->request, attempt->caller, issuer_.program());
-  attempt->evidence.token = attempt->caller.result;
-  attempt->generation = Generations::of_request(*attempt->request);
-  if (attempt->caller.result == TokenResult::accepted && attempt->headers.result == HeaderResult::complete) {
-    attempt->evidence.presented = credentials_.fingerprint_of_password(attempt->headers.password);
-    attempt->generation =
-        generations_.of_registration(*attempt->request, attempt->headers.name.str(), attempt->evidence.presented);
-    attempt->brought.emplace(*attempt->request);
-  }
   register_node(std::move(attempt));
+}
+
+// Who asks, and for which node. The token is judged anew at every try: it may have ended since the last.
+void Registration::gather(Attempt& attempt) {
+  const Request& request = *attempt.request;
+  attempt.caller = identify(request, {Role::agent, Role::node});
+  attempt.headers = parse_headers(request, attempt.caller, issuer_.program());
+  attempt.evidence.token = attempt.caller.result;
+  attempt.generation = Generations::of_request(request);
+  if (attempt.caller.result != TokenResult::accepted || attempt.headers.result != HeaderResult::complete) return;
+  attempt.evidence.presented = credentials_.fingerprint_of_password(attempt.headers.password);
+  attempt.generation =
+      generations_.of_registration(request, attempt.headers.name.str(), attempt.evidence.presented);
+  if (!attempt.brought) attempt.brought.emplace(request);
 }
 
 // Gather the evidence, decide, record, answer. A view that went stale before the record was written comes
 // back here: the first registration of a name wins, the others decide again and find it bound.
 void Registration::register_node(std::shared_ptr<Attempt> attempt) {
+  gather(*attempt);
   Evidence& evidence = attempt->evidence;
   NodeHeaders& headers = attempt->headers;
   if (!headers.name.str().empty()) evidence.node = ledger_.find(headers.name.str());
@@ -376,7 +383,7 @@ void Registration::check_node(RequestPtr request, Reply reply) {
   }
   Proposal proposal;
   proposal.records.push_back(std::move(record));
-  record_then(std::move(reply), std::move(proposal), std::move(response));
+  record_then(std::move(reply), std::move(proposal), std::move(response), std::move(request));
 }
 
 // ---- the tunnel ------------------------------------------------------------------------------------------
@@ -397,7 +404,7 @@ void Registration::connect(RequestPtr request, Reply reply) {
   Response response;
   response.status = 101;
   response.tunnel = tunnels_.open(record_of(*request, caller, TunnelClosed{}), caller.node);
-  record_then(std::move(reply), std::move(proposal), std::move(response));
+  record_then(std::move(reply), std::move(proposal), std::move(response), std::move(request));
 }
 
 // ---- common ends -----------------------------------------------------------------------------------------
@@ -433,16 +440,26 @@ void Registration::refuse_request(const RequestPtr& request, const Reply& reply,
     proposal.records.push_back(record_of(*request, caller, std::move(event)));
     proposal.records.back().node = caller.node;
   }
-  record_then(reply, std::move(proposal), to_response(problem));
+  record_then(reply, std::move(proposal), to_response(problem), request);
 }
 
-void Registration::record_then(Reply reply, Proposal proposal, Response success) {
+void Registration::record_then(Reply reply, Proposal proposal, Response success, RequestPtr request) {
   auto response = std::make_shared<Response>(std::move(success));
-  ledger_.append(std::move(proposal), [reply, response](const Result<Committed>& outcome) {
+  ledger_.append(std::move(proposal), [this, reply, response, request](const Result<Committed>& outcome) {
+    if (!outcome && outcome.error().code == Errc::conflict) return token_ended(request, reply);
     if (!outcome) *response = to_response(problem_of(outcome.error()));
     add_seq(*response, outcome);
     reply(std::move(*response));
   });
+}
+
+// The token was good when the request came and had ended when its record was to be written.
+void Registration::token_ended(const RequestPtr& request, const Reply& reply) {
+  if (request != nullptr) {
+    const Caller caller = identify(*request, {Role::agent, Role::server, Role::node, Role::controller});
+    if (caller.result != TokenResult::accepted) return refuse_token(request, reply, caller, "");
+  }
+  reply(to_response(problem_of(Error{Errc::unavailable, "the tokens changed meanwhile; try again"})));
 }
 
 }  // namespace ledger::api

@@ -44,6 +44,7 @@ class Registration {
 
  private:
   struct Attempt;
+  void gather(Attempt& attempt);
   void register_node(std::shared_ptr<Attempt> attempt);
   void check_hash(std::shared_ptr<Attempt> attempt);
   void refuse(std::shared_ptr<Attempt> attempt, Ruling ruling);
@@ -56,7 +57,9 @@ class Registration {
   void refuse_request(const RequestPtr& request, const Reply& reply, const Caller& caller, HeaderResult why,
                       const std::string& detail = {});
   // Appends; replies with `success` once durable, with 503 or 429 when that cannot be.
-  void record_then(Reply reply, Proposal proposal, Response success);
+  // With `request`, a token that ended before the record was written is refused as such.
+  void record_then(Reply reply, Proposal proposal, Response success, RequestPtr request = nullptr);
+  void token_ended(const RequestPtr& request, const Reply& reply);
   Caller identify(const Request& request, std::initializer_list<Role> allowed) const {
     return api::identify(request, credentials_, issuer_, ledger_, allowed);
   }

@@ -31,6 +31,7 @@
 #include "ledger/hash_checker.h"
 #include "ledger/issuer.h"
 #include "ledger/ledger.h"
+#include "ledger/token_life.h"
 
 namespace ledger::api {
 
@@ -152,6 +153,7 @@ struct Server::State {
   std::vector<std::thread> threads;
   std::optional<asio::signal_set> signals;
   std::optional<asio::steady_timer> second, renewal;
+  TokenSweep sweep;
 
   std::mutex mutex;
   std::condition_variable stop_asked;
@@ -172,12 +174,14 @@ struct Server::State {
   Result<void> open_ledger();
   Result<void> open_hashes();
   Result<void> describe_cluster();
-  Result<void> note_tokens();
   Result<void> note_start();
   Result<void> renew_certificate();
   Result<void> listen();
   Result<void> listen(std::uint16_t port, const Listener::Limits& limits, Door door);
-  Ports ports() const { return {listeners.back()->port(), listeners.front()->port()}; }
+  Ports ports() const {
+    const std::uint16_t own = listeners.back()->port();
+    return {options.external_kube_api ? options.https_port : own, listeners.front()->port()};
+  }
   std::size_t connections() const;
   void serve();
   void every_second();
@@ -249,32 +253,6 @@ Result<void> Server::State::describe_cluster() {
   return {};
 }
 
-// The tokens in force that the log does not know yet become events; a class that had another one is rotated.
-Result<void> Server::State::note_tokens() {
-  Proposal proposal;
-  const auto note = [&](const std::string& id, const char* token_class) {
-    bool had_another = false;
-    for (const TokenState& token : ledger->tokens()) {
-      if (token.status != TokenState::Status::valid || token.token_class != token_class) continue;
-      if (token.id == id) return;
-      had_another = true;
-    }
-    Record record;
-    if (had_another)
-      record.event = TokenRotated{.token = id, .token_class = token_class, .expires = {}, .actor = "ledger serve"};
-    else
-      record.event = TokenCreated{.token = id, .token_class = token_class, .expires = {}, .actor = "ledger serve"};
-    proposal.records.push_back(std::move(record));
-  };
-  note(credentials->server_token_id(), "server");
-  if (credentials->agent_token_id() != credentials->server_token_id()) note(credentials->agent_token_id(), "agent");
-  note(credentials->operator_token_id(), "operator");
-  if (proposal.records.empty()) return {};
-  const Result<Committed> committed = ledger->append_and_wait(std::move(proposal));
-  if (!committed) return committed.error();
-  return {};
-}
-
 Result<void> Server::State::note_start() {
   Record record;
   record.event = ServerStarted{.version = LEDGER_VERSION,
@@ -286,7 +264,10 @@ Result<void> Server::State::note_start() {
   proposal.records.push_back(std::move(record));
   const Result<Committed> committed = ledger->append_and_wait(std::move(proposal));
   if (!committed) return committed.error();
-  return note_tokens();
+  const Result<std::vector<std::string>> warnings = note_file_tokens(*ledger, *credentials, "ledger serve");
+  if (!warnings) return warnings.error();
+  for (const std::string& warning : *warnings) spdlog::warn("{}", warning);
+  return {};
 }
 
 Result<void> Server::State::renew_certificate() {
@@ -300,16 +281,38 @@ Result<void> Server::State::renew_certificate() {
   return {};
 }
 
+namespace {
+
+// What the operator of a server whose port is taken can do.
+const char* option_for(Door door) {
+  switch (door) {
+    case Door::everything:
+      return " with --https-port; beside the cluster's kube-apiserver: --supervisor-port and --external-kube-api";
+    case Door::supervisor: return " with --supervisor-port";
+    case Door::kubernetes:
+      return " with --https-port; if it is the cluster's kube-apiserver, leave the port to it with "
+             "--external-kube-api";
+  }
+  fatal("a door without a port");
+}
+
+}  // namespace
+
 Result<void> Server::State::listen() {
   const std::uint16_t usual = options.program->supervisor_port;
   const std::uint16_t supervisor = options.supervisor_port.value_or(usual != 0 ? usual : options.https_port);
   // Two free ports are two.
   const bool split = supervisor != options.https_port || options.supervisor_port == std::uint16_t{0};
-  const std::size_t count = split ? 2 : 1;
+  if (options.external_kube_api && (!split || options.https_port == 0))
+    return Error{Errc::invalid,
+                 "--external-kube-api: the kube-apiserver has --https-port, which must be given then, and "
+                 "agents need another port to join at; name it with --supervisor-port (RKE2's is 9345)"};
+  const std::size_t count = split && !options.external_kube_api ? 2 : 1;
   Listener::Limits limits;
   limits.max_connections = raise_descriptor_limit(options.max_connections * count) / count;
   if (!split) return listen(options.https_port, limits, Door::everything);
   if (const auto opened = listen(supervisor, limits, Door::supervisor); !opened) return opened;
+  if (options.external_kube_api) return {};
   return listen(options.https_port, limits, Door::kubernetes);
 }
 
@@ -324,6 +327,8 @@ Result<void> Server::State::listen(std::uint16_t port, const Listener::Limits& l
   };
   Result<std::unique_ptr<Listener>> opened =
       Listener::open(io, options.listen, port, limits, std::move(callbacks), proxies);
+  if (!opened && opened.error().code == Errc::conflict)
+    return Error{Errc::conflict, opened.error().message + option_for(door)};
   if (!opened) return opened.error();
   listeners.push_back(std::move(*opened));
   return {};
@@ -354,6 +359,7 @@ void Server::State::every_second() {
   second->async_wait([this](const boost::system::error_code& error) {
     if (error) return;
     service->tick(false);
+    sweep.run(*ledger, Time::now());
     every_second();
   });
 }
@@ -403,6 +409,7 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   if (const Result<void> opened = state->open_ledger(); !opened) return opened.error();
   if (const Result<void> whole = check_adoption(dir); !whole) return whole.error();
   const bool log_exists = state->ledger->log().head() > 0;
+  if (const Result<void> settled = settle_rotations(*state->ledger, dir); !settled) return settled.error();
   Result<Credentials> credentials = Credentials::open({.data_dir = dir,
                                                        .token = state->options.token.clone(),
                                                        .agent_token = state->options.agent_token.clone(),

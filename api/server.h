@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "api/agent_config.h"
-#include "ledger/program.h"
 #include "api/kubeconfig.h"
+#include "ledger/program.h"
 #include "ledger/types.h"
 
 namespace ledger::api {
@@ -25,6 +25,9 @@ struct ServerOptions {
   // one) opens a second listener: this one has the supervisor's and the operators' API, the other one what
   // agents ask of a kube-apiserver.
   std::optional<std::uint16_t> supervisor_port;
+  // The cluster's kube-apiserver has https_port of the advertised address: agents are told so, nothing listens
+  // there.
+  bool external_kube_api = false;
   std::string advertise_address;      // empty: this machine's first address
   std::vector<std::string> tls_sans;  // further names and addresses of the listener's certificate
   std::string server_name;            // empty: the host name

@@ -19,7 +19,7 @@
 #include <ctime>
 #include <vector>
 
-#include "ledger/credentials.h"
+#include "ledger/openssl_handles.h"
 
 namespace ledger::api {
 
@@ -27,19 +27,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* p) const {
-    Free(p);
-  }
-};
-using BioPtr = std::unique_ptr<BIO, Deleter<BIO_free_all>>;
-using X509Ptr = std::unique_ptr<X509, Deleter<X509_free>>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
-using NamesPtr = std::unique_ptr<GENERAL_NAMES, Deleter<GENERAL_NAMES_free>>;
-using AddressesPtr = std::unique_ptr<addrinfo, Deleter<freeaddrinfo>>;
-using SslPtr = std::unique_ptr<SSL, Deleter<SSL_free>>;
+using BioPtr = std::unique_ptr<BIO, FreeWith<BIO_free_all>>;
+using X509Ptr = std::unique_ptr<X509, FreeWith<X509_free>>;
+using KeyPtr = std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>>;
+using NamesPtr = std::unique_ptr<GENERAL_NAMES, FreeWith<GENERAL_NAMES_free>>;
+using AddressesPtr = std::unique_ptr<addrinfo, FreeWith<freeaddrinfo>>;
+using SslPtr = std::unique_ptr<SSL, FreeWith<SSL_free>>;
 
 bool is_ip_address(const std::string& host) {
   unsigned char bytes[sizeof(in6_addr)];
@@ -59,20 +52,19 @@ std::string contents_of(BIO* memory) {
 }
 
 std::vector<X509Ptr> parse_certificates(std::string_view pem) {
+  const ErrorScope errors;  // the end of the text is an error to OpenSSL
   std::vector<X509Ptr> out;
   const BioPtr bio = read_only_bio(pem);
   while (X509* certificate = PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)) out.emplace_back(certificate);
-  ERR_clear_error();  // the end of the text is an error to OpenSSL
   return out;
 }
 
 KeyPtr parse_key(const Secret& pem) {
+  const ErrorScope errors;
   const BioPtr bio = read_only_bio(pem.reveal());
   // A key that asks for a passphrase is refused instead of asking the terminal.
   const auto no_passphrase = [](char*, int, int, void*) { return -1; };
-  KeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, no_passphrase, nullptr));
-  ERR_clear_error();
-  return key;
+  return KeyPtr(PEM_read_bio_PrivateKey(bio.get(), nullptr, no_passphrase, nullptr));
 }
 
 // ---- What Go would say about a certificate ---------------------------------------------------------------
@@ -160,9 +152,9 @@ Context fresh_context() {
 }
 
 Context os_context() {
+  const ErrorScope errors;
   Context context = fresh_context();
   SSL_CTX_set_default_verify_paths(context.get());  // a system without roots trusts nobody, as it should
-  ERR_clear_error();
   return context;
 }
 
@@ -183,10 +175,10 @@ Result<void> use_client_certificate(SSL_CTX* context, const TlsOptions& options)
     return matching.error();
   const std::vector<X509Ptr> chain = parse_certificates(options.cert_pem);
   const KeyPtr key = parse_key(options.key_pem);
+  const ErrorScope errors;
   bool ok =
       SSL_CTX_use_certificate(context, chain.front().get()) == 1 && SSL_CTX_use_PrivateKey(context, key.get()) == 1;
   for (std::size_t i = 1; ok && i < chain.size(); ++i) ok = SSL_CTX_add1_chain_cert(context, chain[i].get()) == 1;
-  ERR_clear_error();
   if (!ok) return Error{Errc::invalid, "tls: OpenSSL refuses the client certificate"};
   return {};
 }
@@ -573,9 +565,9 @@ Result<void> check_key_pair(std::string_view cert_pem, const Secret& key_pem) {
   if (chain.empty()) return bad("failed to parse certificate");
   const KeyPtr key = parse_key(key_pem);
   if (!key) return bad("failed to parse private key");
-  const bool matching = X509_check_private_key(chain.front().get(), key.get()) == 1;
-  ERR_clear_error();
-  if (!matching) return bad("private key does not match public key");
+  const ErrorScope errors;
+  if (X509_check_private_key(chain.front().get(), key.get()) != 1)
+    return bad("private key does not match public key");
   return {};
 }
 
@@ -583,9 +575,8 @@ Result<void> check_key_pair(std::string_view cert_pem, const Secret& key_pem) {
 
 namespace {
 
-using StoreContextPtr = std::unique_ptr<X509_STORE_CTX, Deleter<X509_STORE_CTX_free>>;
-using StorePtr = std::unique_ptr<X509_STORE, Deleter<X509_STORE_free>>;
-using StackPtr = std::unique_ptr<STACK_OF(X509), Deleter<[](STACK_OF(X509) * stack) { sk_X509_free(stack); }>>;
+using StoreContextPtr = std::unique_ptr<X509_STORE_CTX, FreeWith<X509_STORE_CTX_free>>;
+using StackPtr = std::unique_ptr<STACK_OF(X509), FreeWith<[](STACK_OF(X509) * stack) { sk_X509_free(stack); }>>;
 
 std::string name_text(const X509_NAME* name) {
   const BioPtr out(BIO_new(BIO_s_mem()));
@@ -617,19 +608,12 @@ StackPtr stack_of(const std::vector<X509Ptr>& certificates, std::size_t first) {
   return stack;
 }
 
-// k3s counts a certificate as a root when it does not say that another key signed it.
-bool looks_like_root(X509* certificate) {
-  const ASN1_OCTET_STRING* authority = X509_get0_authority_key_id(certificate);
-  const ASN1_OCTET_STRING* own = X509_get0_subject_key_id(certificate);
-  return authority == nullptr || (own != nullptr && ASN1_OCTET_STRING_cmp(authority, own) == 0);
-}
-
 }  // namespace
 
 std::vector<CertificateFacts> read_certificates(std::string_view pem) {
+  const ErrorScope errors;
   std::vector<CertificateFacts> out;
   for (const X509Ptr& certificate : parse_certificates(pem)) out.push_back(facts_of(certificate.get()));
-  ERR_clear_error();
   return out;
 }
 
@@ -648,9 +632,8 @@ Result<void> verify_chain(std::string_view chain_pem, const TlsOptions& trust, c
     X509_VERIFY_PARAM_set1_ip_asc(param, host.c_str());
   else
     X509_VERIFY_PARAM_set1_host(param, host.c_str(), host.size());
-  const bool fine = X509_verify_cert(check.get()) == 1;
-  ERR_clear_error();
-  if (!fine) return Error{Errc::invalid, x509_error(check.get(), host)};
+  const ErrorScope errors;
+  if (X509_verify_cert(check.get()) != 1) return Error{Errc::invalid, x509_error(check.get(), host)};
   return {};
 }
 
@@ -660,36 +643,12 @@ bool certificate_names(std::string_view pem, const std::string& host) {
 }
 
 bool is_signed_by(std::string_view pem, std::string_view bundle_pem) {
+  const ErrorScope errors;
   const std::vector<X509Ptr> chain = parse_certificates(pem);
   bool found = false;
   for (const X509Ptr& authority : parse_certificates(bundle_pem))
     found = found || (!chain.empty() && X509_verify(chain.front().get(), X509_get0_pubkey(authority.get())) == 1);
-  ERR_clear_error();
   return found;
-}
-
-std::string root_ca_hash(std::string_view bundle_pem) {
-  const std::vector<X509Ptr> bundle = parse_certificates(bundle_pem);
-  if (bundle.size() < 2) return sha256_hex(bundle_pem);
-  const StorePtr roots(X509_STORE_new());
-  const StackPtr intermediates(sk_X509_new_null());
-  X509_STORE_set_flags(roots.get(), X509_V_FLAG_PARTIAL_CHAIN);
-  for (std::size_t i = 1; i < bundle.size(); ++i) {
-    if (looks_like_root(bundle[i].get()))
-      X509_STORE_add_cert(roots.get(), bundle[i].get());
-    else
-      sk_X509_push(intermediates.get(), bundle[i].get());
-  }
-  const StoreContextPtr check(X509_STORE_CTX_new());
-  X509_STORE_CTX_init(check.get(), roots.get(), bundle.front().get(), intermediates.get());
-  const bool leads = X509_verify_cert(check.get()) == 1;
-  ERR_clear_error();
-  if (!leads) return sha256_hex(bundle_pem);
-  const STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(check.get());
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned size = 0;
-  X509_digest(sk_X509_value(chain, sk_X509_num(chain) - 1), EVP_sha256(), digest, &size);
-  return to_hex({reinterpret_cast<const char*>(digest), size});
 }
 
 // ---- Small change ----------------------------------------------------------------------------------------

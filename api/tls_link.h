@@ -124,9 +124,6 @@ Result<void> verify_chain(std::string_view chain_pem, const TlsOptions& trust, c
 bool certificate_names(std::string_view pem, const std::string& host);
 // Whether a certificate of the bundle signed the first certificate of `pem`.
 bool is_signed_by(std::string_view pem, std::string_view bundle_pem);
-// The CA hash as k3s v1.26.2 and later compute it: of a bundle of several certificates, SHA-256 of the DER of the root
-// that the first one leads to. Everything else, and everything before: SHA-256 of the bundle's bytes.
-std::string root_ca_hash(std::string_view bundle_pem);
 
 // The small change of libcrypto that websockets need.
 std::string sha1(std::string_view bytes);

@@ -494,6 +494,20 @@ Result<void> move_in(const fs::path& data_dir, const Source& source, AdoptReport
   return {};
 }
 
+// The listener of a living server goes on to collect names. What an operator wrote into the file stays.
+Result<void> add_names(const AdoptOptions& options, AdoptReport* report) {
+  Result<std::vector<std::string>> names = adopted_listener_names(options.data_dir);
+  if (!names) return names.error();
+  for (const std::string& name : report->names) {
+    if (names->size() >= kMaxNames) break;
+    if (std::find(names->begin(), names->end(), name) != names->end()) continue;
+    names->push_back(name);
+    report->new_names.push_back(name);
+  }
+  if (report->new_names.empty() || options.check) return {};
+  return write_file(options.data_dir / kNamesFile, joined(*names, "\n") + "\n", mode_for(kNamesFile));
+}
+
 }  // namespace
 
 std::string_view name_of(AdoptOutcome outcome) {
@@ -512,8 +526,10 @@ Result<AdoptReport> adopt(const AdoptOptions& options) {
   if (!source) return source.error();
   if (const auto judged = judge_target(options.data_dir, head_of(options.data_dir), source->files(), &report); !judged)
     return judged.error();
-  if (report.outcome != AdoptOutcome::ready || options.check) return report;
-  if (const auto moved = move_in(options.data_dir, *source, &report); !moved) return moved.error();
+  if (report.outcome == AdoptOutcome::ready && !options.check)
+    if (const auto moved = move_in(options.data_dir, *source, &report); !moved) return moved.error();
+  if (report.outcome == AdoptOutcome::already)
+    if (const auto added = add_names(options, &report); !added) return added.error();
   return report;
 }
 

@@ -10,9 +10,10 @@
 // The source is only read, modes included. It may belong to a running server: it is read until two readings agree.
 // Links are followed inside it only (k3s' own link of node-token to the absolute path of token counts as inside).
 //
-// The data directory must be fresh, or hold exactly what would be taken: then nothing is done. A crash at any point
-// leaves a directory that either counts as fresh (the file `adoption-unfinished` is in it, with which no server
-// starts: check_adoption()) or has been adopted. Nobody else can use it meanwhile: the log is held open.
+// The data directory must be fresh, or hold exactly what would be taken: then only names that the listener there
+// has got since are added to tls/listener-names, which a server reads at its start. A crash at any point leaves a
+// directory that either counts as fresh (the file `adoption-unfinished` is in it, with which no server starts:
+// check_adoption()) or has been adopted. Nobody else can use it meanwhile: the log is held open.
 //
 // Threads: none of its own; one call at a time per data directory, which the log's lock ensures.
 #pragma once
@@ -36,7 +37,7 @@ enum class AdoptOutcome {
   refused,  // there are problems; nothing was written
   ready,    // no problem, and nothing written because only a check was asked for
   adopted,
-  already,  // the data directory holds exactly this; nothing was written
+  already,  // the data directory holds exactly this; nothing was written but `new_names`
 };
 std::string_view name_of(AdoptOutcome outcome);
 
@@ -51,6 +52,7 @@ struct AdoptReport {
   bool separate_agent_token = false;
   bool has_node_passwd = false;    // cred/node-passwd is there, for `ledger import`
   std::vector<std::string> names;  // of the listener
+  std::vector<std::string> new_names;  // already: those that tls/listener-names had not; added, unless only checked
   std::vector<std::string> files;  // below the data directory, that were or would be written
   Seq record = 0;                  // adopted: the epoch_started
 };

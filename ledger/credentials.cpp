@@ -4,6 +4,7 @@
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
 #include <sys/stat.h>
@@ -29,15 +30,6 @@ constexpr std::size_t kMaxAuthorization = 16 << 10;
 constexpr std::size_t kKeyBytes = 32;
 constexpr std::size_t kTokenIdBytes = 6;
 constexpr std::size_t kFingerprintBytes = 16;
-
-// A string under construction that holds a secret. Reserve enough: growing leaves a copy behind.
-struct WipedString {
-  std::string text;
-  explicit WipedString(std::size_t capacity = 0) { text.reserve(capacity); }
-  WipedString(const WipedString&) = delete;
-  WipedString& operator=(const WipedString&) = delete;
-  ~WipedString() { OPENSSL_cleanse(text.data(), text.capacity()); }
-};
 
 bool has_control(std::string_view text) {
   for (const char c : text)
@@ -181,13 +173,13 @@ Result<std::string> read_file(const fs::path& path, std::size_t max_bytes) {
 }
 
 Result<Secret> read_secret_file(const fs::path& path, std::size_t max_bytes) {
-  WipedString bytes;
+  WipedText bytes;
   if (const auto read = read_into(&bytes.text, path, max_bytes, true); !read) return read.error();
   return Secret(bytes.text);
 }
 
 Result<Secret> read_foreign_secret(const fs::path& path, std::size_t max_bytes) {
-  WipedString bytes;
+  WipedText bytes;
   if (const auto read = read_into(&bytes.text, path, max_bytes, false); !read) return read.error();
   return Secret(bytes.text);
 }
@@ -246,16 +238,20 @@ void append_unhex(std::string_view hex, std::string* out) {
     *out += static_cast<char>(value(hex[i]) * 16 + value(hex[i + 1]));
 }
 
-Secret random_secret(std::size_t bytes) {
-  WipedString raw, hex(2 * bytes);
-  raw.text.resize(bytes);
-  if (RAND_bytes(reinterpret_cast<unsigned char*>(raw.text.data()), static_cast<int>(bytes)) != 1)
+void fill_random(std::string* bytes) {
+  if (RAND_bytes(reinterpret_cast<unsigned char*>(bytes->data()), static_cast<int>(bytes->size())) != 1)
     fatal("the random generator failed");
-  append_hex(raw.text, &hex.text);
-  return Secret(hex.text);
 }
 
 }  // namespace
+
+Secret random_secret(std::size_t bytes) {
+  WipedText raw, hex(2 * bytes);
+  raw.text.resize(bytes);
+  fill_random(&raw.text);
+  append_hex(raw.text, &hex.text);
+  return Secret(hex.text);
+}
 
 std::string to_hex(std::string_view bytes) {
   std::string out;
@@ -265,12 +261,48 @@ std::string to_hex(std::string_view bytes) {
 
 std::string random_hex(std::size_t bytes) { return std::string(random_secret(bytes).reveal()); }
 
+bool equal_in_constant_time(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
+}
+
+std::string hmac_sha256_hex(const Secret& key, std::string_view bytes) {
+  unsigned char mac[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  if (HMAC(EVP_sha256(), key.reveal().data(), static_cast<int>(key.reveal().size()), reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), mac,
+           &size) == nullptr)
+    fatal("HMAC-SHA-256 failed");
+  return to_hex({reinterpret_cast<const char*>(mac), size});
+}
+
 std::string sha256_hex(std::string_view bytes) {
   static const EVP_MD* const digest = EVP_MD_fetch(nullptr, "SHA256", nullptr);
   std::array<unsigned char, 32> out;
   if (digest == nullptr || EVP_Digest(bytes.data(), bytes.size(), out.data(), nullptr, digest, nullptr) != 1)
     fatal("SHA-256 failed");
   return to_hex({reinterpret_cast<const char*>(out.data()), out.size()});
+}
+
+bool append_base64_bytes(std::string_view letters, std::string* out, unsigned* left_over) {
+  const auto value_of = [](char c) {
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
+    if (c == '+') return 62;
+    return c == '/' ? 63 : -1;
+  };
+  unsigned bits = 0;
+  int held = 0;
+  for (const char c : letters) {
+    const int value = value_of(c);
+    if (value < 0) return false;
+    bits = (bits << 6 | static_cast<unsigned>(value)) & 0xFFFF;
+    held += 6;
+    if (held < 8) continue;
+    held -= 8;
+    *out += static_cast<char>(bits >> held & 0xFF);
+  }
+  *left_over = bits & ((1U << held) - 1);
+  return true;
 }
 
 std::string base64(std::string_view bytes) {
@@ -325,31 +357,12 @@ std::optional<std::string_view> after_scheme(std::string_view header_value, std:
 }
 
 // Six bits, or -1.
-int base64_value(char c) {
-  if (c >= 'A' && c <= 'Z') return c - 'A';
-  if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-  if (c >= '0' && c <= '9') return c - '0' + 52;
-  if (c == '+') return 62;
-  return c == '/' ? 63 : -1;
-}
-
 // RFC 4648 with padding, as Go's StdEncoding.
 bool decode_base64(std::string_view text, std::string* out) {
   if (text.size() % 4 != 0) return false;
   for (int padding = 0; padding < 2 && text.ends_with('='); ++padding) text.remove_suffix(1);
-  unsigned bits = 0;
-  int held = 0;
-  for (const char c : text) {
-    const int value = base64_value(c);
-    if (value < 0) return false;
-    bits = (bits << 6 | static_cast<unsigned>(value)) & 0xFFFF;
-    held += 6;
-    if (held >= 8) {
-      held -= 8;
-      *out += static_cast<char>(bits >> held & 0xFF);
-    }
-  }
-  return true;
+  unsigned left_over = 0;
+  return append_base64_bytes(text, out, &left_over);
 }
 
 }  // namespace
@@ -359,7 +372,7 @@ Result<BasicCredential> BasicCredential::parse(std::string_view header_value) {
   if (header_value.size() > kMaxAuthorization) return bad("is longer than 16 KiB");
   const auto encoded = after_scheme(header_value, "basic");
   if (!encoded) return bad("is not of the form 'Basic <base64>'");
-  WipedString decoded(encoded->size());
+  WipedText decoded(encoded->size());
   if (!decode_base64(*encoded, &decoded.text)) return bad("holds something that is not base64");
   const std::string_view text = decoded.text;
   const auto colon = text.find(':');
@@ -369,6 +382,46 @@ Result<BasicCredential> BasicCredential::parse(std::string_view header_value) {
   credential.user = text.substr(0, colon);
   credential.password = Secret(text.substr(colon + 1));
   return credential;
+}
+
+Result<Secret> parse_bearer(std::string_view header_value) {
+  if (trim(header_value).empty()) return Error{Errc::not_found, "there is no Authorization header"};
+  const auto text = after_scheme(header_value, "bearer");
+  if (!text || text->empty() || text->size() > kMaxAuthorization)
+    return Error{Errc::invalid, "Authorization header is not of the form 'Bearer <token>'"};
+  return Secret(*text);
+}
+
+// ---- bootstrap tokens ------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr std::size_t kBootstrapId = 6, kBootstrapSecret = 16;
+constexpr std::string_view kBootstrapLetters = "abcdefghijklmnopqrstuvwxyz0123456789";
+
+}  // namespace
+
+bool is_bootstrap_token(std::string_view text) {
+  return text.size() == kBootstrapId + 1 + kBootstrapSecret && text[kBootstrapId] == '.' &&
+         text.substr(0, kBootstrapId).find_first_not_of(kBootstrapLetters) == std::string_view::npos &&
+         text.substr(kBootstrapId + 1).find_first_not_of(kBootstrapLetters) == std::string_view::npos;
+}
+
+Secret random_bootstrap_token() {
+  // Bytes past the last whole round of letters are left out: every letter is as likely as any other.
+  constexpr std::size_t kRound = 256 / kBootstrapLetters.size() * kBootstrapLetters.size();
+  WipedText raw, text(kBootstrapId + 1 + kBootstrapSecret);
+  raw.text.resize(64);
+  while (text.text.size() < kBootstrapId + 1 + kBootstrapSecret) {
+    fill_random(&raw.text);
+    for (const char byte : raw.text) {
+      if (text.text.size() == kBootstrapId) text.text += '.';
+      if (text.text.size() == kBootstrapId + 1 + kBootstrapSecret) break;
+      const auto value = static_cast<unsigned char>(byte);
+      if (value < kRound) text.text += kBootstrapLetters[value % kBootstrapLetters.size()];
+    }
+  }
+  return Secret(text.text);
 }
 
 // ---- cred/passwd -----------------------------------------------------------------------------------------
@@ -393,12 +446,15 @@ void append_csv_field(std::string_view field, std::string* out) {
   *out += '"';
 }
 
-// Why a password cannot be one, or nullptr.
+}  // namespace
+
 const char* password_fault(std::string_view password) {
   if (password.empty()) return "has an empty password";
   if (password.size() > kMaxToken) return "has a password longer than 4096 bytes";
   return has_control(password) ? "has a control character in a password" : nullptr;
 }
+
+namespace {
 
 using Passwords = JoinPasswords;
 
@@ -436,9 +492,20 @@ class PasswdFile {
 
   std::string_view bytes() const { return bytes_.reveal(); }
 
+  // Whose group names stand in the file; k3s where none do.
+  const Program& program() const {
+    for (const std::string_view user : {"node", "server"}) {
+      const PasswdRecord* record = find(user);
+      if (record == nullptr || record->columns.size() < 4) continue;
+      const std::string_view group = record->columns[3].reveal();
+      if (group == kRke2.agent_group || group == kRke2.server_group) return kRke2;
+    }
+    return kK3s;
+  }
+
   // The file with these passwords: lines that change in k3s' form, others as they are.
   Secret with(const Passwords& passwords, const Program& program) const {
-    WipedString out(bytes_.reveal().size() + 4 * kMaxToken + 256);
+    WipedText out(bytes_.reveal().size() + 4 * kMaxToken + 256);
     for (const PasswdRecord& record : records_) {
       const bool ours = record.is_for("node") || record.is_for("server");
       const Secret& wanted = record.is_for("node") ? passwords.node : passwords.server;
@@ -473,13 +540,19 @@ class PasswdFile {
   std::vector<PasswdRecord> records_;
 };
 
+// A file that does not exist reads as an empty one.
+Result<PasswdFile> read_passwd(const fs::path& path, bool* exists) {
+  Result<Secret> bytes = read_secret_file(path);
+  if (!bytes && bytes.error().code != Errc::not_found) return bytes.error();
+  *exists = bytes.has_value();
+  return PasswdFile::parse(*exists ? std::move(*bytes) : Secret(), path);
+}
+
 // Reads, decides by the rule in the header, and writes the file if it would change.
 Result<Passwords> load_passwords(const fs::path& path, const Secret& server_option, const Secret& node_option,
                                  const Program& program) {
-  Result<Secret> bytes = read_secret_file(path);
-  if (!bytes && bytes.error().code != Errc::not_found) return bytes.error();
-  const bool exists = bytes.has_value();
-  const Result<PasswdFile> file = PasswdFile::parse(exists ? std::move(*bytes) : Secret(), path);
+  bool exists = false;
+  const Result<PasswdFile> file = read_passwd(path, &exists);
   if (!file) return file.error();
   const Secret old_server = file->password_of("server"), old_node = file->password_of("node");
 
@@ -524,12 +597,16 @@ Result<Secret> read_hex_file(const fs::path& path, std::string_view repair) {
   return Secret(hex);
 }
 
-Result<Secret> create_hex_file(const fs::path& path) {
-  Secret hex = random_secret(kKeyBytes);
-  WipedString line(2 * kKeyBytes + 1);
+Result<void> write_hex_file(const fs::path& path, const Secret& hex) {
+  WipedText line(2 * kKeyBytes + 1);
   line.text += hex.reveal();
   line.text += '\n';
-  if (const auto written = write_file(path, line.text, 0600); !written) return written.error();
+  return write_file(path, line.text, 0600);
+}
+
+Result<Secret> create_hex_file(const fs::path& path) {
+  Secret hex = random_secret(kKeyBytes);
+  if (const auto written = write_hex_file(path, hex); !written) return written.error();
   return hex;
 }
 
@@ -547,7 +624,7 @@ Result<Secret> load_fingerprint_key(const fs::path& path, bool log_exists) {
     hex = create_hex_file(path);
   }
   if (!hex) return hex.error();
-  WipedString key(kKeyBytes);
+  WipedText key(kKeyBytes);
   append_unhex(hex->reveal(), &key.text);
   return Secret(key.text);
 }
@@ -566,9 +643,11 @@ std::string_view first_bytes(const Mac& mac, std::size_t count) {
   return {reinterpret_cast<const char*>(mac.data()), count};
 }
 
-bool equal(const Mac& a, const Mac& b) { return CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0; }
-
-std::string id_of(const Mac& mac) { return to_hex(first_bytes(mac, kTokenIdBytes)); }
+Credentials::Known known_of(const Mac& mac) {
+  std::string fingerprint = to_hex(first_bytes(mac, kFingerprintBytes));
+  std::string id = fingerprint.substr(0, 2 * kTokenIdBytes);
+  return {std::move(id), {std::move(fingerprint)}};
+}
 
 // HMAC-SHA-256 with the key and a domain already fed: a call copies the state (0.4 us; a fresh HMAC() 1 us).
 class KeyedMac {
@@ -619,12 +698,12 @@ struct Credentials::Macs {
   Macs(const Secret& key, const Passwords& passwords, const Secret& operator_secret)
       : password(key, kPasswordDomain),
         token(key, kTokenDomain),
-        server(token(passwords.server)),
-        node(token(passwords.node)),
-        operator_token(token(operator_secret)) {}
+        server(known_of(token(passwords.server))),
+        node(known_of(token(passwords.node))),
+        operator_token(known_of(token(operator_secret))) {}
 
   KeyedMac password, token;
-  Mac server, node, operator_token;
+  Known server, node, operator_token;
 };
 
 Result<Credentials> Credentials::open(const Options& options) {
@@ -664,40 +743,19 @@ Fingerprint Credentials::fingerprint_of_password(const Secret& node_password) co
   return {to_hex(first_bytes(macs_->password(node_password), kFingerprintBytes))};
 }
 
-std::string Credentials::token_id(const Secret& secret) const { return id_of(macs_->token(secret)); }
-
-Credentials::Verdict Credentials::check(const BasicCredential& credential) const {
-  Verdict verdict;
-  const Mac presented = macs_->token(credential.password);
-  if (!credential.password.empty()) verdict.token_id = id_of(presented);
-  // MACs of equal length are compared, so neither length nor common prefix of a password shows in the time.
-  if (credential.user == "node")
-    verdict.result = equal(presented, macs_->node) ? TokenResult::accepted : TokenResult::wrong_secret;
-  else if (credential.user == "server")
-    verdict.result = equal(presented, macs_->server) ? TokenResult::accepted : TokenResult::wrong_secret;
-  else
-    verdict.result = TokenResult::unknown_principal;
-  return verdict;
+Credentials::Known Credentials::known_by(const Secret& token_secret) const {
+  return known_of(macs_->token(token_secret));
 }
 
-Credentials::Verdict Credentials::check_operator(std::string_view header_value) const {
-  if (trim(header_value).empty()) return {TokenResult::missing, {}};
-  const auto text = after_scheme(header_value, "bearer");
-  if (!text || text->empty() || text->size() > kMaxAuthorization) return {TokenResult::malformed, {}};
-  const Mac presented = macs_->token(Secret(*text));
-  const bool same = equal(presented, macs_->operator_token);
-  return {same ? TokenResult::accepted : TokenResult::wrong_secret, id_of(presented)};
-}
-
-std::string Credentials::server_token_id() const { return id_of(macs_->server); }
-std::string Credentials::agent_token_id() const { return id_of(macs_->node); }
-std::string Credentials::operator_token_id() const { return id_of(macs_->operator_token); }
+const Credentials::Known& Credentials::server() const { return macs_->server; }
+const Credentials::Known& Credentials::agent() const { return macs_->node; }
+const Credentials::Known& Credentials::operator_token() const { return macs_->operator_token; }
 
 Result<void> Credentials::write_token_files(std::string_view ca_hash) const {
   if (!ca_hash.empty() && !is_hex(ca_hash, 64))
     return Error{Errc::invalid, "a CA hash must be 64 lower-case hex digits"};
   const auto write_token = [&](const char* name, std::string_view user, const Secret& password) {
-    WipedString line(kMaxToken + 128);
+    WipedText line(kMaxToken + 128);
     line.text.append("K10").append(ca_hash).append("::").append(user).append(":");
     line.text.append(password.reveal()).append("\n");
     return write_file(data_dir_ / name, line.text, 0600);
@@ -706,6 +764,59 @@ Result<void> Credentials::write_token_files(std::string_view ca_hash) const {
   if (const auto done = write_link(data_dir_ / "node-token", "token"); !done) return done.error();
   if (server_password_.reveal() == node_password_.reveal()) return write_link(data_dir_ / "agent-token", "token");
   return write_token("agent-token", "node", node_password_);
+}
+
+// ---- staged rotation -------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr std::string_view kStaged = ".next-";
+
+fs::path staged_path(const fs::path& file, const std::string& token_id) {
+  return file.string() + std::string(kStaged) + token_id;
+}
+
+}  // namespace
+
+Result<void> stage_file_token(const fs::path& data_dir, std::string_view token_class, const Secret& secret,
+                              const std::string& token_id) {
+  const fs::path cred = data_dir / "cred";
+  if (token_class == "operator") {
+    if (!is_hex(secret.reveal(), 2 * kKeyBytes))
+      return Error{Errc::invalid, "the operator token in cred/operator-token must be 64 lower-case hex digits "
+                                  "(openssl rand -hex 32)"};
+    return write_hex_file(staged_path(cred / "operator-token", token_id), secret);
+  }
+  bool exists = false;
+  const Result<PasswdFile> file = read_passwd(cred / "passwd", &exists);
+  if (!file) return file.error();
+  Passwords now{file->password_of("server"), file->password_of("node")};
+  const bool both = now.server.reveal() == now.node.reveal();
+  if (both || token_class == "server") now.server = secret.clone();
+  if (both || token_class == "agent") now.node = secret.clone();
+  return write_file(staged_path(cred / "passwd", token_id), file->with(now, file->program()).reveal(), 0600);
+}
+
+Result<void> settle_staged(const fs::path& data_dir, const std::function<bool(const std::string&)>& happened) {
+  std::error_code error;
+  std::vector<fs::path> staged;
+  for (fs::directory_iterator entry(data_dir / "cred", error), end; !error && entry != end; entry.increment(error))
+    if (entry->path().filename().string().find(kStaged) != std::string::npos) staged.push_back(entry->path());
+  if (error && error != std::errc::no_such_file_or_directory)
+    return io_error("read the directory", data_dir / "cred", error.value());
+  for (const fs::path& path : staged) {
+    const std::string name = path.filename().string();
+    const auto at = name.find(kStaged);
+    if (happened(name.substr(at + kStaged.size()))) {
+      // A staged file that cannot be moved stays: it is the only place where the new secret is written down.
+      const fs::path target = path.parent_path() / name.substr(0, at);
+      if (::rename(path.c_str(), target.c_str()) != 0) return io_error("replace", target, errno);
+      if (const auto synced = sync_directory(path.parent_path()); !synced) return synced.error();
+    } else if (::unlink(path.c_str()) != 0) {
+      return io_error("remove", path, errno);
+    }
+  }
+  return {};
 }
 
 }  // namespace ledger

@@ -20,15 +20,20 @@
 //             moves both while both are one, and never touches a separate agent token. (k3s forgets a separate
 //             agent token when its option is dropped; giving --agent-token the value of --token does that here.)
 //
-// Threads: Credentials is constant after open(); every member may be called from any thread.
+// A rotation of a secret that files hold is staged: first `<file>.next-<token id>` with the new content, then the
+// record that makes the new one valid, then the rename. The log decides: a start settles what a crash has left by
+// asking whether that record is there (settle_staged).
+//
+// Threads: Credentials is constant after open(); every member may be called from any thread. What it says about the
+// secrets in the files is as they were then.
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 
-#include "ledger/decision.h"
 #include "ledger/program.h"
 #include "ledger/types.h"
 
@@ -72,23 +77,22 @@ class Credentials {
 
   // HMAC-SHA-256 under the fingerprint key, cut to 128 bits, 32 lower-case hex digits. About 0.5 us.
   Fingerprint fingerprint_of_password(const Secret& node_password) const;
-  // Id of a token secret, 12 hex digits of an HMAC: safe to log, equal secrets have equal ids.
-  std::string token_id(const Secret& secret) const;
-
-  struct Verdict {
-    TokenResult result = TokenResult::missing;
-    std::string token_id;  // of the presented secret; empty where there was none
+  // What a token's secret is known by. `id` is safe to log and to say, equal secrets have equal ids; it is the
+  // beginning of the fingerprint, an HMAC like that of a node password under a domain of its own.
+  struct Known {
+    std::string id;           // 12 hex digits
+    Fingerprint fingerprint;  // 32
   };
-  // Checks a user's password against cred/passwd in constant time. Never says wrong_class or superseded:
-  // classes belong to the caller, history to the token table.
-  Verdict check(const BasicCredential& credential) const;
-  // Checks `Authorization: Bearer <operator token>`: accepted, missing (no value), malformed or wrong_secret.
-  Verdict check_operator(std::string_view header_value) const;
+  // One HMAC.
+  Known known_by(const Secret& token_secret) const;
 
-  // Ids of the secrets now in force. Equal when there is no agent token of its own.
-  std::string server_token_id() const;
-  std::string agent_token_id() const;
-  std::string operator_token_id() const;
+  // The secrets that the files held when they were opened. server() and agent() are equal when there is no agent
+  // token of its own.
+  const Known& server() const;
+  const Known& agent() const;
+  const Known& operator_token() const;
+
+  const std::filesystem::path& data_dir() const { return data_dir_; }
 
   // Writes token, node-token and agent-token; `ca_hash` is SHA-256 of the bytes of /cacerts, or empty.
   Result<void> write_token_files(std::string_view ca_hash) const;
@@ -102,13 +106,44 @@ class Credentials {
   Secret server_password_, node_password_;
 };
 
+// The value of `Authorization: Bearer <text>`. Errc::not_found: the header is empty; Errc::invalid: another scheme,
+// nothing after it, more than 16 KiB.
+Result<Secret> parse_bearer(std::string_view header_value);
+
+// [a-z0-9]{6}.[a-z0-9]{16}, kubeadm's form: a public id and a secret.
+bool is_bootstrap_token(std::string_view text);
+Secret random_bootstrap_token();
+
+// Why this cannot be the password of a line of cred/passwd ("has a control character in a password"), or nullptr.
+const char* password_fault(std::string_view password);
+
+// ---- rotation of the secrets that files hold -------------------------------------------------------------
+
+// Step one: writes the file that holds the token of this class (agent, server, operator) as it will be, beside the
+// one in force. With class `server` the agents' password changes too while both are one.
+Result<void> stage_file_token(const std::filesystem::path& data_dir, std::string_view token_class,
+                              const Secret& secret, const std::string& token_id);
+// Step three, after the record is durable, and at every start: a staged file takes its place when `happened` says
+// that the rotation to its token id is in the log, else it is removed.
+Result<void> settle_staged(const std::filesystem::path& data_dir,
+                           const std::function<bool(const std::string& token_id)>& happened);
+
 // `bytes` random bytes as lower-case hex. A random generator that fails is fatal.
 std::string random_hex(std::size_t bytes);
+Secret random_secret(std::size_t bytes);
+
+// For texts of HMACs: the time does not say where they differ.
+bool equal_in_constant_time(std::string_view a, std::string_view b);
 
 std::string sha256_hex(std::string_view bytes);
+std::string hmac_sha256_hex(const Secret& key, std::string_view bytes);
 
 // Standard alphabet, padded (RFC 4648 section 4).
 std::string base64(std::string_view bytes);
+
+// Appends what base64 letters without padding stand for; *left_over are the bits that make no byte, 0 in canonical
+// text. False: a letter of another alphabet.
+bool append_base64_bytes(std::string_view letters, std::string* out, unsigned* left_over);
 
 // Lower-case hex digits.
 std::string to_hex(std::string_view bytes);

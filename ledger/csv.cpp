@@ -1,11 +1,8 @@
 #include "ledger/csv.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace ledger {
-
-WipedText::~WipedText() { explicit_bzero(text.data(), text.capacity()); }
 
 CsvReader::CsvReader(std::string_view text, std::size_t max_record, std::size_t line)
     : text_(text), max_record_(max_record), line_(line), start_line_(line), field_(std::min(text.size(), max_record)) {}

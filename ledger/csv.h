@@ -14,15 +14,6 @@
 
 namespace ledger {
 
-// A string under construction that holds a secret; wiped when let go. Reserve enough: growing leaves a copy behind.
-struct WipedText {
-  std::string text;
-  explicit WipedText(std::size_t capacity = 0) { text.reserve(capacity); }
-  WipedText(const WipedText&) = delete;
-  WipedText& operator=(const WipedText&) = delete;
-  ~WipedText();
-};
-
 // `raw` is the record's bytes, line end included; `line` is where it starts.
 struct CsvRecord {
   std::size_t line = 1;

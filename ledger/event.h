@@ -116,12 +116,13 @@ struct TokenChanged {
   std::string description{};       // why it exists, for people
   std::string replaces{};          // token_rotated: id of the one that is superseded; empty: all of its class
   std::optional<Time> grace_ends{};  // token_rotated: until then the one it replaces is still accepted
+  std::string origin{};            // file: the one that k3s' files and cred/operator-token hold; else empty
   static void fields(auto& self, auto&& f) {
     f("token", self.token), f("class", self.token_class), f("expires", self.expires), f("actor", self.actor);
   }
   static void added_fields(auto& self, auto&& f) {
     f("fingerprint", self.fingerprint), f("role", self.role), f("description", self.description);
-    f("replaces", self.replaces), f("grace_ends", self.grace_ends);
+    f("replaces", self.replaces), f("grace_ends", self.grace_ends), f("origin", self.origin);
   }
 };
 using TokenCreated = TokenChanged<Kind::token_created>;

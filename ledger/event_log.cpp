@@ -3,12 +3,14 @@
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
+#include <rocksdb/listener.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <memory>
 #include <system_error>
 
 #include "ledger/credentials.h"
@@ -58,6 +60,14 @@ std::string index_key(Index index, std::string_view value, Seq seq) {
 
 // ---- options ---------------------------------------------------------------------------------------------
 
+// After a full disk RocksDB would go on by itself, in a thread of its own and with the file that has failed:
+// Debian's build then ends the process by an assertion. What is on disk is not known any more; the owner opens the
+// log anew.
+class NoRecovery : public rocksdb::EventListener {
+ public:
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, Status, bool* recover) override { *recover = false; }
+};
+
 rocksdb::DBOptions db_options(const EventLog::Options& options) {
   rocksdb::DBOptions db;
   db.env = options.env != nullptr ? options.env : rocksdb::Env::Default();
@@ -77,6 +87,8 @@ rocksdb::DBOptions db_options(const EventLog::Options& options) {
   db.max_log_file_size = 1 << 20;
   db.stats_dump_period_sec = 0;  // no timers of its own
   db.stats_persist_period_sec = 0;
+  db.listeners.push_back(std::make_shared<NoRecovery>());
+  db.max_bgerror_resume_count = 0;
   return db;
 }
 

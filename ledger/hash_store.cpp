@@ -8,7 +8,6 @@
 #include <system_error>
 
 #include "ledger/credentials.h"
-#include "ledger/csv.h"
 #include "ledger/node_hash.h"
 
 namespace ledger {

@@ -1,160 +1,17 @@
 #include "ledger/import_log.h"
 
 #include <algorithm>
-#include <boost/json.hpp>
 #include <charconv>
 
-namespace ledger {
+#include "ledger/journal.h"
 
-namespace json = boost::json;
+namespace ledger {
 
 namespace {
 
 constexpr std::int64_t kWindow_us = 120'000'000;
 
-// The part of `text` between `before` and `after`, or nullopt.
-std::optional<std::string_view> between(std::string_view text, std::string_view before, std::string_view after) {
-  const auto start = text.find(before);
-  if (start == std::string_view::npos) return std::nullopt;
-  text.remove_prefix(start + before.size());
-  const auto end = text.find(after);
-  if (end == std::string_view::npos) return std::nullopt;
-  return text.substr(0, end);
-}
-
-bool take_prefix(std::string_view& text, std::string_view prefix) {
-  if (!text.starts_with(prefix)) return false;
-  text.remove_prefix(prefix.size());
-  return true;
-}
-
-// ---- lines -----------------------------------------------------------------------------------------------
-
-// Colours and the like, as terminals are sent them.
-std::string without_escapes(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '\x1b') {
-      out += text[i];
-      continue;
-    }
-    if (i + 1 < text.size() && text[i + 1] == '[')
-      for (i += 2; i < text.size() && !(text[i] >= '@' && text[i] <= '~'); ++i) {
-      }
-  }
-  return out;
-}
-
-// The value of logrus' `msg=`: a bare word, or quoted as Go quotes.
-std::optional<std::string> logrus_message(std::string_view line) {
-  std::size_t at = line.starts_with("msg=") ? 0 : line.find(" msg=");
-  if (at == std::string_view::npos) return std::nullopt;
-  at = line.find('=', at) + 1;
-  if (at == line.size() || line[at] != '"') return std::string(line.substr(at, line.find(' ', at) - at));
-  std::string out;
-  for (++at; at < line.size() && line[at] != '"'; ++at) {
-    if (line[at] == '\\' && at + 1 < line.size()) {
-      ++at;
-      out += line[at] == 'n' || line[at] == 't' ? ' ' : line[at];
-    } else {
-      out += line[at];
-    }
-  }
-  return out;
-}
-
-// "time="2020-02-04T10:00:00.318797817Z"", else the bracket of "ERRO[2020-02-04T10:00:00Z] ...".
-std::optional<Time> logrus_time(std::string_view line) {
-  auto text = between(line, "time=\"", "\"");
-  if (!text) text = between(line, "[", "]");
-  if (!text) return std::nullopt;
-  const Result<Time> time = Time::parse(*text);
-  return time ? std::optional<Time>(*time) : std::nullopt;
-}
-
-// "Nov 23 10:00:00 host k3s[812]: message" or with an ISO time in front: the host, the program and the message.
-void take_syslog_prefix(std::string_view& line, LogLine& out) {
-  const auto bracket = line.find("]: ");
-  if (bracket == std::string_view::npos || bracket > 200) return;
-  const std::string_view head = line.substr(0, bracket);
-  const auto open = head.rfind('[');
-  if (open == std::string_view::npos || open + 1 == head.size() ||
-      head.substr(open + 1).find_first_not_of("0123456789") != std::string_view::npos)
-    return;
-  const auto unit_start = head.substr(0, open).rfind(' ');
-  if (unit_start == std::string_view::npos) return;
-  const std::string_view before = head.substr(0, unit_start);
-  const auto host_start = before.rfind(' ');
-  out.unit = printable(head.substr(unit_start + 1, open - unit_start - 1), 60);
-  out.host = printable(host_start == std::string_view::npos ? before : before.substr(host_start + 1), 100);
-  if (const Result<Time> time = Time::parse(before.substr(0, before.find(' ')))) out.time = *time;
-  line.remove_prefix(bracket + 3);
-}
-
-void read_text(std::string_view text, LogLine& out) {
-  const std::string plain = without_escapes(text);
-  std::string_view line = trim(plain);
-  take_syslog_prefix(line, out);
-  if (const std::optional<Time> time = logrus_time(line)) out.time = time;
-  if (std::optional<std::string> message = logrus_message(line)) {
-    out.message = std::move(*message);
-    return;
-  }
-  // "ERRO[0012] message": the number is seconds since the start, which tells no time.
-  const auto bracket = line.find("] ");
-  if (bracket != std::string_view::npos && bracket < 48 && line.size() > 5 && line[4] == '[') line.remove_prefix(bracket + 2);
-  out.message = trim(line);
-}
-
-std::string_view text_of(const json::object& object, const char* key) {
-  const json::value* found = object.if_contains(key);
-  if (found == nullptr || !found->is_string()) return {};
-  return {found->get_string().data(), found->get_string().size()};
-}
-
-// The journal writes a message with control characters as an array of bytes.
-std::string journal_message(const json::object& object) {
-  const json::value* found = object.if_contains("MESSAGE");
-  if (found == nullptr || !found->is_array()) return std::string(text_of(object, "MESSAGE"));
-  std::string out;
-  for (const json::value& byte : found->get_array())
-    if (byte.is_int64()) out += static_cast<char>(byte.get_int64());
-  return out;
-}
-
-}  // namespace
-
-Result<LogLine> parse_log_line(std::string_view line) {
-  LogLine out;
-  line = trim(line);
-  if (!line.starts_with('{')) {
-    read_text(line, out);
-    return out;
-  }
-  json::error_code error;
-  const json::value value = json::parse(json::string_view(line.data(), line.size()), error);
-  if (error || !value.is_object())
-    return Error{Errc::invalid, "begins like JSON and cannot be read (" +
-                                    (error ? error.message() : std::string("no object")) + ")"};
-  const json::object& object = value.get_object();
-  out.host = printable(text_of(object, "_HOSTNAME"), 100);
-  out.unit = printable(text_of(object, "SYSLOG_IDENTIFIER"), 60);
-  const std::string_view stamp = text_of(object, "__REALTIME_TIMESTAMP");
-  std::int64_t micros = 0;
-  if (const auto [end, bad] = std::from_chars(stamp.data(), stamp.data() + stamp.size(), micros);
-      bad == std::errc() && end == stamp.data() + stamp.size() && micros > 0 && micros <= Time::kMaxMicros)
-    out.time = Time{micros};
-  if (const Result<Time> time = Time::parse(text_of(object, "time"))) out.time = *time;  // Docker's
-  const std::string message = object.contains("MESSAGE") ? journal_message(object) : std::string(text_of(object, "log"));
-  const std::optional<Time> outer = out.time;
-  read_text(message, out);
-  if (!out.time) out.time = outer;
-  return out;
-}
-
 // ---- messages --------------------------------------------------------------------------------------------
-
-namespace {
 
 LogFinding found(Event event, std::string node = {}, std::string doubt = {}) {
   LogFinding finding;

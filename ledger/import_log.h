@@ -1,9 +1,8 @@
 // Reads the log of a k3s (or RKE2) server of any generation: what its lines prove, as records.
 //
-// Understood: `journalctl -o json`, Docker's JSON lines, logrus text (`time="..." level=... msg="..."`), its form for
-// terminals (`ERRO[2024-...] ...`), and either behind a syslog prefix. Most lines of a server say nothing about nodes;
-// they are passed over. What a line proves keeps its doubt: the record's note says which line it was, when it
-// happened, and what the log does not tell (which password was presented, for one).
+// Lines in any form that journal.h takes apart. Most lines of a server say nothing about nodes; they are passed over.
+// What a line proves keeps its doubt: the record's note says which line it was, when it happened, and what the log does
+// not tell (which password was presented, for one).
 //
 // The records name the server as "imported:<host>" (event.h, is_imported), `first_time` is when it happened. Refusals
 // that are identical but for time and port within a window of 120 s become one record with a count, as in a storm.
@@ -19,16 +18,6 @@
 #include "ledger/import.h"
 
 namespace ledger {
-
-// A line taken apart, before anybody asks what it means.
-struct LogLine {
-  std::string host;  // empty: not known
-  std::string unit;  // the program that wrote it; empty: not known
-  std::optional<Time> time;
-  std::string message;
-};
-// Errc::invalid: it looks like JSON and is none.
-Result<LogLine> parse_log_line(std::string_view line);
 
 // What a message proves.
 struct LogFinding {

@@ -9,6 +9,7 @@
 #include <shared_mutex>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 
 #include "ledger/storm.h"
 
@@ -21,29 +22,14 @@ constexpr std::size_t kBatchLimit = 2048;       // proposals in one batch: bound
 constexpr double kClockJump_s = 5.0;            // docs/EVENTS.md, clock_stepped
 constexpr double kClockBack_s = 0.5;            // less is what NTP does all day
 
-// True for records that end a span of the log: every count that belongs before them must stand before them.
-bool settles_all(Kind kind) { return kind == Kind::server_stopped || kind == Kind::epoch_started; }
-
-// True for records that change or confirm a binding: the counts of the node must stand before them.
-bool settles_node(Kind kind) {
-  switch (kind) {
-    case Kind::password_stored:
-    case Kind::password_verified:
-    case Kind::binding_released:
-    case Kind::binding_changed:
-    case Kind::binding_held:
-    case Kind::binding_imported:
-      return true;
-    default:
-      return false;
-  }
-}
-
 Error disk_full(const std::filesystem::path& dir, std::uint64_t free_bytes) {
   return {Errc::unavailable, "the disk of " + dir.string() + " is nearly full (" +
                                  std::to_string(free_bytes >> 20) + " MiB left): nothing can be recorded until " +
                                  "there is room"};
 }
+
+// The Ledger::State whose writer this thread is.
+thread_local const void* writer_of = nullptr;
 
 }  // namespace
 
@@ -78,6 +64,8 @@ struct Ledger::State {
   std::atomic<std::int64_t> unrecorded_overloaded{0}, unrecorded_unavailable{0};
 
   // Owned by the writer thread.
+  std::deque<Item> from_callbacks;  // go before everything that waits
+  TokenTable staged_tokens;  // `tokens`, and what the batch so far does to them
   StormCounter storm;
   Instant now;      // of the current batch; the stamp never goes back
   Time last_stamp;  // of the last record
@@ -101,6 +89,7 @@ struct Ledger::State {
   void process(std::deque<Item> items);
   void note_time();
   void propose(Item& item);
+  std::optional<Error> stale(const Proposal& proposal) const;
   Seq add(Record record);
   void add_counts(std::vector<Record> counts);
   void add_unrecorded(std::atomic<std::int64_t>& refusals, std::int64_t status, const char* reason);
@@ -113,10 +102,11 @@ struct Ledger::State {
 // ---- the writer ------------------------------------------------------------------------------------------
 
 void Ledger::State::run() {
+  writer_of = this;
   std::unique_lock lock(queue_mutex);
   // After a failure nothing may be written any more: not even the counts that come due.
   while (!failed && wait_for_work(lock)) {
-    std::deque<Item> items;
+    std::deque<Item> items = std::exchange(from_callbacks, {});
     while (!queue.empty() && items.size() < kBatchLimit) {
       items.push_back(std::move(queue.front()));
       queue.pop_front();
@@ -129,12 +119,13 @@ void Ledger::State::run() {
 
 // Returns false when the writer is to end: told to stop and nothing is waiting.
 bool Ledger::State::wait_for_work(std::unique_lock<std::mutex>& lock) {
-  const auto awake = [&] { return stopping || !queue.empty(); };
+  const auto has_work = [&] { return !queue.empty() || !from_callbacks.empty(); };
+  const auto awake = [&] { return stopping || has_work(); };
   if (const auto due = storm.next_due())
     queue_ready.wait_until(lock, *due, awake);
   else
     queue_ready.wait(lock, awake);
-  return !stopping || !queue.empty();
+  return !stopping || has_work();
 }
 
 // Take all, check, number, encode, one sync, apply, complete. While the sync runs, the next batch gathers.
@@ -183,32 +174,40 @@ void Ledger::State::note_time() {
 void Ledger::State::propose(Item& item) {
   if (item.flush) add_counts(storm.settle_all());
   Proposal& proposal = item.proposal;
-  if (proposal.expect) {
-    const NodeState* node = staged_node(proposal.expect->node);
-    if ((node == nullptr ? 0 : node->version) != proposal.expect->version) {
-      ++conflicts;
-      completions.push_back({std::move(item.done), Error{Errc::conflict, "the node changed meanwhile"}});
-      return;
-    }
+  if (std::optional<Error> conflict = stale(proposal)) {
+    ++conflicts;
+    completions.push_back({std::move(item.done), std::move(*conflict)});
+    return;
   }
   Committed committed;
   for (Record& record : proposal.records) {
-    const Kind kind = record.kind();
     record.time = {};  // the writer's to fill
-    if (settles_all(kind)) add_counts(storm.settle_all());
-    if (settles_node(kind)) add_counts(storm.settle(record.node));
-    if (!StormCounter::countable(kind) || is_imported(record)) {
+    add_counts(storm.ended_by(record));
+    if (!StormCounter::countable(record.kind()) || is_imported(record)) {
       committed.seqs.push_back(add(std::move(record)));
     } else if (const Seq counted_under = storm.offer(record, now); counted_under != 0) {
       ++counted;
       committed.seqs.push_back(counted_under);
     } else {
-      if (is_refusal(kind)) add_counts(storm.refusals_so_far(record.node));
+      add_counts(storm.refusals_so_far(record));
       committed.seqs.push_back(add(std::move(record)));
       storm.written(committed.seqs.back());
     }
   }
   completions.push_back({std::move(item.done), std::move(committed)});
+}
+
+// What the proposal follows from is no longer so.
+std::optional<Error> Ledger::State::stale(const Proposal& proposal) const {
+  if (proposal.expect) {
+    const NodeState* node = staged_node(proposal.expect->node);
+    if ((node == nullptr ? 0 : node->version) != proposal.expect->version)
+      return Error{Errc::conflict, "the node changed meanwhile"};
+  }
+  for (const Record& record : proposal.records)
+    if (record.kind() == Kind::token_accepted && !staged_tokens.still_accepts(record.auth, last_wall))
+      return Error{Errc::conflict, "the token has ended meanwhile"};
+  return std::nullopt;
 }
 
 // Numbers and stamps one record and folds it into the staged states.
@@ -225,6 +224,7 @@ Seq Ledger::State::add(Record record) {
     NodeState after = before == nullptr ? NodeState{} : *before;
     if (ledger::apply(record, after)) staged.insert_or_assign(record.node, std::move(after));
   }
+  if (is_server_wide(record.kind())) staged_tokens.apply(record);
   batch.push_back(std::move(record));
   return batch.back().seq;
 }
@@ -314,8 +314,16 @@ Result<std::unique_ptr<Ledger>> Ledger::open(Options options) {
   });
   if (!read) return read.error();
   if (!problem) return problem.error();
-  read = state->log->scan(Index::server_wide, "", 1, UINT64_MAX, [&](Seq, const Result<Record>& record) {
-    if (!record) return true;
+  // A record that cannot be read might be the revocation of a token: to pass over it would let somebody in.
+  read = state->log->scan(Index::server_wide, "", 1, UINT64_MAX, [&](Seq seq, const Result<Record>& record) {
+    if (!record) {
+      problem = Error{Errc::corrupt, "record " + std::to_string(seq) + " of the log in " +
+                                         state->options.log.dir.string() +
+                                         " is about tokens or the server and cannot be read (" +
+                                         record.error().message + "): nobody knows which tokens are valid; run " +
+                                         "`ledger verify`, then restore a backup"};
+      return false;
+    }
     if (is_imported(*record)) return true;
     state->tokens.apply(*record);
     if (record->kind() == Kind::server_started) state->clean = false;
@@ -323,6 +331,8 @@ Result<std::unique_ptr<Ledger>> Ledger::open(Options options) {
     return true;
   });
   if (!read) return read.error();
+  if (!problem) return problem.error();
+  state->staged_tokens = state->tokens;
   if (state->log->head() > 0) {
     const Result<Record> last = state->log->read(state->log->head());
     if (!last)
@@ -386,6 +396,8 @@ void Ledger::append(Proposal proposal, Done done) {
       refused = state_->failed;
     } else if (state_->stopping) {
       refused = Error{Errc::unavailable, "the server is stopping"};
+    } else if (writer_of == state_.get()) {
+      state_->from_callbacks.push_back({std::move(proposal), std::move(done)});
     } else if (state_->queue.size() >= state_->options.queue_limit && !proposal.use_reserve) {
       refused = Error{Errc::overloaded, "too many registrations at once; try again in a second"};
       ++state_->overloaded;
@@ -426,18 +438,32 @@ NodeState Ledger::find(std::string_view node) const {
   return found == nullptr ? NodeState{} : *found;
 }
 
-std::optional<TokenState> Ledger::find_token(std::string_view token_id) const {
+TokenCheck Ledger::check_token(TokenUser user, std::string_view token_id, const Fingerprint& presented,
+                               Time now) const {
   const std::shared_lock lock(state_->table_mutex);
-  const TokenState* found = state_->tokens.find(token_id);
+  return state_->tokens.check(user, token_id, presented, now);
+}
+
+std::optional<TokenState> Ledger::find_token(std::string_view token_class, std::string_view token_id) const {
+  const std::shared_lock lock(state_->table_mutex);
+  const TokenState* found = state_->tokens.find(token_class, token_id);
   if (found == nullptr) return std::nullopt;
   return *found;
 }
 
 std::vector<TokenState> Ledger::tokens() const {
   const std::shared_lock lock(state_->table_mutex);
-  std::vector<TokenState> all;
-  for (const auto& [id, token] : state_->tokens) all.push_back(token);
-  return all;
+  return state_->tokens.all();
+}
+
+std::vector<TokenState> Ledger::overdue_tokens(Time now) const {
+  const std::shared_lock lock(state_->table_mutex);
+  return state_->tokens.overdue(now);
+}
+
+std::string Ledger::file_token(std::string_view token_class) const {
+  const std::shared_lock lock(state_->table_mutex);
+  return state_->tokens.file_token(token_class);
 }
 
 const EventLog& Ledger::log() const { return *state_->log; }

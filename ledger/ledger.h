@@ -6,14 +6,22 @@
 //
 // Storms: outcomes that are equal but for time, request id and peer port are counted in memory after the first
 // (docs/EVENTS.md, "Storms"). The first is on disk before its reply; the count follows when its window closes,
-// always before a change to the same node, before server_stopped and epoch_started, and at an orderly stop.
+// always before a change to the same node, before server_stopped, epoch_started and the end of a token, and at an
+// orderly stop.
+//
+// Tokens: a token_accepted whose token has ended by the records before it is refused with Errc::conflict, with all
+// of its proposal. So from the moment a revocation is durable nothing is accepted with what it revoked, however
+// long ago the caller was judged.
 //
 // Failure: the first failed write makes the ledger refuse everything from then on (Errc::unavailable) and
 // calls Options::on_failure once; the process must end and recover by opening again (event_log.h says why).
 // A disk that is nearly full is not a failure: appends are refused with Errc::unavailable until there is room.
 //
-// Threads: append(), find(), log().head(), ... from any thread; open() and close() from the owner's. Callbacks run on the writer's thread: they must be
-// short and must not call back into the ledger except append().
+// Fairness: what a callback appends goes before everything that waits. So who decides anew after Errc::conflict on a
+// state that others keep changing loses again only to those who decided anew with him, not to newcomers.
+//
+// Threads: append(), find(), log().head(), ... from any thread; open() and close() from the owner's. Callbacks run on
+// the writer's thread: they must be short and must not call back into the ledger except append().
 #pragma once
 
 #include <chrono>
@@ -77,9 +85,14 @@ class Ledger {
 
   // The node as the log has it: durable facts only. An unseen name is a default NodeState.
   NodeState find(std::string_view node) const;
-  // What a token id was, if it ever was one.
-  std::optional<TokenState> find_token(std::string_view token_id) const;
+  // Judges a presented secret (token_table.h). One lookup.
+  TokenCheck check_token(TokenUser user, std::string_view token_id, const Fingerprint& presented, Time now) const;
+  std::optional<TokenState> find_token(std::string_view token_class, std::string_view token_id) const;
+  // Of every class and status, by age.
   std::vector<TokenState> tokens() const;
+  std::vector<TokenState> overdue_tokens(Time now) const;
+  // Id of the token of this class that the server's files hold; empty: none.
+  std::string file_token(std::string_view token_class) const;
 
   const EventLog& log() const;
   std::int64_t epoch() const;

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "ledger/credentials.h"
-#include "ledger/csv.h"
 
 namespace ledger {
 namespace {
@@ -60,14 +59,6 @@ bool read_hex(std::string_view text, Secret* out) {
   return true;
 }
 
-int base64_value(char c) {
-  if (c >= 'A' && c <= 'Z') return c - 'A';
-  if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-  if (c >= '0' && c <= '9') return c - '0' + 52;
-  if (c == '+') return 62;
-  return c == '/' ? 63 : -1;
-}
-
 }  // namespace
 
 Result<Secret> decode_base64_text(std::string_view text) {
@@ -77,18 +68,8 @@ Result<Secret> decode_base64_text(std::string_view text) {
   const std::size_t padding = given - text.size();
   if (text.size() % 4 == 1 || (padding != 0 && given % 4 != 0)) return bad;
   WipedText out(text.size());
-  std::uint32_t bits = 0;
-  int held = 0;
-  for (const char c : text) {
-    const int value = base64_value(c);
-    if (value < 0) return bad;
-    bits = (bits << 6 | static_cast<std::uint32_t>(value)) & 0xFFFF;
-    held += 6;
-    if (held < 8) continue;
-    held -= 8;
-    out.text += static_cast<char>(bits >> held & 0xFF);
-  }
-  if ((bits & ((1U << held) - 1)) != 0) return bad;
+  unsigned left_over = 0;
+  if (!append_base64_bytes(text, &out.text, &left_over) || left_over != 0) return bad;
   return Secret(out.text);
 }
 

@@ -1,4 +1,4 @@
-// Owners and small helpers for libcrypto, for the files of ledger/ that make and read certificates.
+// Owners and small helpers for libcrypto, for the files that make and read certificates.
 // Any thread.
 #pragma once
 

@@ -1,7 +1,8 @@
 // The two programs whose agents can register: k3s and RKE2. They speak one protocol and differ in the names below,
 // and nowhere else: whoever needs such a name takes it from here. A server serves one of them.
 //
-// Sources: k3s' version.Program (which replaced the literal "k3s" in v1.19) and RKE2's defaults.
+// Sources: k3s' version.Program (which replaced the literal "k3s" in v1.19), RKE2's defaults, and what the two
+// programs' installers write on a machine.
 // Constant; any thread.
 #pragma once
 
@@ -24,6 +25,15 @@ struct Program {
   bool disable_network_policy;
   // Where agents are pointed at; 0: the port of the kube API.
   std::uint16_t supervisor_port;
+
+  // On machines as they are installed. The node password is at the same place in both: /etc/rancher/node/password.
+  std::uint16_t usual_port;                        // in the agents' URL
+  std::string_view agent_service, server_service;  // of systemd
+  std::string_view config_file;                    // of agents and of servers; read from v1.19 on
+  std::string_view token_file;                     // where the agent's service finds its token, and its server
+  std::string_view token_setting;                  // what it is called there
+  std::string_view agent_dir;                      // certificates and keys of an agent
+  std::string_view server_dir;                     // CAs and tokens of a server
 };
 
 inline constexpr Program kK3s{
@@ -39,6 +49,14 @@ inline constexpr Program kK3s{
     .flannel_backend = "vxlan",
     .disable_network_policy = false,
     .supervisor_port = 0,
+    .usual_port = 6443,
+    .agent_service = "k3s-agent",
+    .server_service = "k3s",
+    .config_file = "/etc/rancher/k3s/config.yaml",
+    .token_file = "/etc/systemd/system/k3s-agent.service.env",
+    .token_setting = "K3S_TOKEN",
+    .agent_dir = "/var/lib/rancher/k3s/agent",
+    .server_dir = "/var/lib/rancher/k3s/server",
 };
 
 inline constexpr Program kRke2{
@@ -54,6 +72,14 @@ inline constexpr Program kRke2{
     .flannel_backend = "none",
     .disable_network_policy = true,
     .supervisor_port = 9345,
+    .usual_port = 9345,
+    .agent_service = "rke2-agent",
+    .server_service = "rke2-server",
+    .config_file = "/etc/rancher/rke2/config.yaml",
+    .token_file = "/etc/rancher/rke2/config.yaml",
+    .token_setting = "token:",
+    .agent_dir = "/var/lib/rancher/rke2/agent",
+    .server_dir = "/var/lib/rancher/rke2/server",
 };
 
 // "k3s" or "rke2", else Errc::invalid.

@@ -19,6 +19,31 @@ bool is_unproven(const Record& record) {
          (kind == Kind::request_rejected && record.auth.token.empty() && record.auth.serial.empty());
 }
 
+// Ends a span of the log: every count that belongs before it must stand before it.
+bool ends_all(Kind kind) {
+  switch (kind) {
+    case Kind::server_stopped:
+    case Kind::epoch_started:
+    case Kind::token_rotated:  // what was accepted with a token stands before its end
+    case Kind::token_revoked:
+    case Kind::token_expired: return true;
+    default: return false;
+  }
+}
+
+// Changes or confirms a binding.
+bool ends_nodes(Kind kind) {
+  switch (kind) {
+    case Kind::password_stored:
+    case Kind::password_verified:
+    case Kind::binding_released:
+    case Kind::binding_changed:
+    case Kind::binding_held:
+    case Kind::binding_imported: return true;
+    default: return false;
+  }
+}
+
 // What is left of an outcome when two of them are compared.
 void normalise(Record& record) {
   record.seq = 0;
@@ -96,9 +121,16 @@ std::vector<Record> StormCounter::due(Instant now) {
   return counts;
 }
 
-std::vector<Record> StormCounter::refusals_so_far(std::string_view node) {
+std::vector<Record> StormCounter::ended_by(const Record& record) {
+  if (ends_all(record.kind())) return settle_all();
+  if (ends_nodes(record.kind())) return settle(record.node);
+  return {};
+}
+
+std::vector<Record> StormCounter::refusals_so_far(const Record& record) {
   std::vector<Record> counts;
-  if (node.empty()) return counts;
+  const std::string_view node = record.node;
+  if (node.empty() || !is_refusal(record.kind())) return counts;
   for (auto it = counting_.lower_bound({node, nullptr}); it != counting_.end() && it->first == node;)
     counts.push_back(take_count(*(it++)->second));
   std::sort(counts.begin(), counts.end(), [](const Record& a, const Record& b) { return a.time < b.time; });

@@ -55,9 +55,13 @@ class StormCounter {
 
   // Counts whose interval has ended, as records without seq; idle windows are closed.
   std::vector<Record> due(Instant now);
-  // Counts of this node's refusals so far; their windows stay open. To be written before a new refusal of the node,
-  // or the old ones would seem to go on after it.
-  std::vector<Record> refusals_so_far(std::string_view node);
+  // The windows that this record ends are closed, and their counts are to be written before it: the node's, where
+  // it changes or confirms a binding; all, where it ends a span of the log (a stop, an epoch, a token's end); else
+  // none. Asked before the record is offered.
+  std::vector<Record> ended_by(const Record& record);
+  // Counts of a node's refusals so far, to be written before this new refusal of it, or the old ones would seem to
+  // go on after it; their windows stay open. Nothing where the record is none. Asked after it was offered.
+  std::vector<Record> refusals_so_far(const Record& record);
   // Counts of this node's windows, which are closed.
   std::vector<Record> settle(std::string_view node);
   // Every count; all windows are closed.

@@ -160,6 +160,8 @@ Secret::~Secret() {
   delete[] bytes_;
 }
 
+WipedText::~WipedText() { explicit_bzero(text.data(), text.capacity()); }
+
 // ---- Text ------------------------------------------------------------------------------------------------
 
 std::string_view host_of(std::string_view source) {

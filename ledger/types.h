@@ -88,6 +88,15 @@ class Secret {
   std::size_t size_ = 0;
 };
 
+// A string under construction that holds a secret; wiped when let go. Reserve enough: growing leaves a copy behind.
+struct WipedText {
+  std::string text;
+  explicit WipedText(std::size_t capacity = 0) { text.reserve(capacity); }
+  WipedText(const WipedText&) = delete;
+  WipedText& operator=(const WipedText&) = delete;
+  ~WipedText();
+};
+
 // The host part of an observed peer: "10.0.0.5:41234" -> "10.0.0.5", "[fd00::1]:443" -> "fd00::1".
 // A bare address is returned as it is. Never fails: what cannot be taken apart is its own host.
 std::string_view host_of(std::string_view source);

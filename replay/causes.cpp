@@ -43,7 +43,7 @@ std::string_view would_need(Cause cause) {
     case Cause::kStaleCert: return "a request refused because its client certificate names a released node";
     case Cause::kCa: return "failed handshakes from the machine's address after the server's CA changed";
     case Cause::kClock: return "the machine's clock, compared with the server's";
-    case Cause::kEndpoint: return "a test from the machine itself: curl -k https://SERVER:6443/cacerts";
+    case Cause::kEndpoint: return "a test from the machine itself: GET /cacerts of the server (curl -k)";
     case Cause::kSrvState: return "the server's own state at that moment (just started, store not ready)";
     case Cause::kOverload: return "many names asking at the same time";
     case Cause::kLostReply: return "accepted requests of this machine that it repeats instead of going on";

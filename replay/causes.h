@@ -30,6 +30,7 @@ struct Finding {
   std::vector<Fact> evidence;
   std::vector<Alternative> alternatives;
   std::vector<std::string> warnings;
+  std::optional<Cause> suspected;  // nothing is refused, and yet this seems to be coming
   // Somebody with the join token could have made the same records.
   bool takeover_possible = false;
 };

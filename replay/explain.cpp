@@ -56,7 +56,8 @@ std::string agent_sentence(const Facts& facts) {
     case Family::request: {
       const auto* rejected = as<RequestRejected>(*facts.failures.back());
       if (rejected == nullptr || rejected->status == 0) return "";
-      return "https://127.0.0.1:6444/v1-k3s/serving-kubelet.crt: " + std::to_string(rejected->status) + " ...";
+      return "https://127.0.0.1:6444" + std::string(facts.program->path_prefix) +
+             "serving-kubelet.crt: " + std::to_string(rejected->status) + " ...";
     }
     case Family::handshake: return "failed to get CA certs, or: CA cert validation failed";
     case Family::none: return "";
@@ -131,6 +132,7 @@ Explanation explain(const History& history) {
   recall_past(facts, finding);
   explanation.cause = finding.cause;
   explanation.confidence = finding.confidence;
+  explanation.suspected = finding.suspected;
   explanation.summary = std::move(finding.summary);
   explanation.remedies = remedies_for(finding, facts);
   explanation.evidence = std::move(finding.evidence);
@@ -141,7 +143,36 @@ Explanation explain(const History& history) {
   warn_of_holes(history, explanation.warnings);
   warn_of_clock(facts, explanation.warnings);
   explanation.agent_prints = agent_sentence(facts);
+  if (facts.family == Family::password)
+    explanation.refusal = facts.refusals.last().record;
+  else if (facts.family != Family::none)
+    explanation.refusal = facts.failures.back();
   return explanation;
+}
+
+void tell_since(const Cut& since, Explanation& e) {
+  if (!since.seq && !since.time) return;
+  const auto is_before = [&](const Record& record) {
+    return (since.seq && record.seq < *since.seq) || (since.time && record.time < *since.time);
+  };
+  e.told_from = e.as_of_seq + 1;
+  for (auto step = e.timeline.steps.rbegin(); step != e.timeline.steps.rend() && !is_before(*step->record); ++step)
+    e.told_from = step->record->seq;
+  if (e.cause == Cause::kNone || e.refusal == nullptr || !is_before(*e.refusal)) return;
+  const Record& last = *e.refusal;
+  e.summary = e.node + " was not refused since " +
+              (since.seq ? "record " + std::to_string(*since.seq)
+                         : Time{since.time->micros / 1'000'000 * 1'000'000}.to_string()) +
+              "; its last refusal before that is record " + std::to_string(last.seq) + ", which looks like " +
+              std::string(name_of(e.cause)) + " (" + std::string(name_of(e.confidence)) + ")";
+  e.cause = Cause::kNone;
+  e.confidence = Confidence::kHigh;
+  e.evidence = {{last.seq, "the last refusal"}};
+  e.alternatives.clear();
+  e.remedies.clear();
+  std::erase(e.warnings, std::string(kTakeoverWarning));
+  e.agent_prints.clear();
+  e.refusal = nullptr;
 }
 
 }  // namespace ledger::replay

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -81,6 +82,10 @@ struct Explanation {
   std::vector<std::string> warnings;
   std::string agent_prints;  // what the agent's own log shows meanwhile; empty where nothing is refused
   Timeline timeline;         // points into the History that was explained
+  // The last refusal that the cause speaks of; nullptr: none is open. Points into the History, too.
+  const Record* refusal = nullptr;
+  std::optional<Cause> suspected;  // with kNone: what seems to be coming; a warning says why
+  Seq told_from = 0;  // the timeline is told from here on (tell_since); 0: all of it
 };
 
 inline constexpr std::string_view kTakeoverWarning =
@@ -88,5 +93,9 @@ inline constexpr std::string_view kTakeoverWarning =
 
 // `history` must outlive what is returned.
 Explanation explain(const History& history);
+
+// Limits what is told to what happened at `since` or later (nothing set: no limit): the timeline, and whether a refusal
+// is explained at all. Everything before has been folded and stays in the judgement and its evidence.
+void tell_since(const Cut& since, Explanation& explanation);
 
 }  // namespace ledger::replay

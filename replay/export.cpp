@@ -1,6 +1,7 @@
 #include "replay/export.h"
 
 #include <algorithm>
+#include <istream>
 
 #include "ledger/event_json.h"
 
@@ -33,8 +34,21 @@ Error not_written(Seq seq) {
                         "; check the room on the disk it goes to"};
 }
 
-bool write(const Record& record, const LineSink& sink, ExportReport& report) {
-  if (!sink(to_json_line(record) + "\n")) return false;
+template <class List, class Value>
+bool admits(const List& list, const Value& value) {
+  return list.empty() || std::find(list.begin(), list.end(), value) != list.end();
+}
+
+bool write_header(const ExportOptions& options, const LineSink& sink) {
+  const std::string header = options.with_header ? audit_header(options.format) : "";
+  return header.empty() || sink(header);
+}
+
+// False: it could not be written.
+bool write(Record record, const ExportOptions& options, const LineSink& sink, ExportReport& report) {
+  if (!admits(options.kinds, record.kind()) || !admits(options.nodes, record.node)) return true;
+  if (options.change) options.change(record);
+  if (!sink(audit_line(options.format, record, options.source))) return false;
   ++report.records;
   if (report.first == 0) report.first = record.seq;
   report.last = record.seq;
@@ -48,17 +62,18 @@ void add_hole(ExportReport& report, Hole hole) {
 
 }  // namespace
 
-Result<ExportReport> export_jsonl(const EventLog& log, const ExportRange& range, const LineSink& sink,
-                                  const Progress& progress) {
-  const Result<Seqs> seqs = seqs_of(log, range);
+Result<ExportReport> export_log(const EventLog& log, const ExportOptions& options, const LineSink& sink,
+                                const Progress& progress) {
+  const Result<Seqs> seqs = seqs_of(log, options.range);
   if (!seqs) return seqs.error();
   ExportReport report;
-  bool written = true;
+  bool written = write_header(options, sink);
+  if (!written) return not_written(0);
   Seq last = 0;
   const Result<void> scanned = log.scan(seqs->from, seqs->to, [&](Seq seq, const Result<Record>& record) {
     if (progress && seq % 4096 == 0) progress(seq - seqs->from, seqs->to - seqs->from + 1);
     if (record)
-      written = write(*record, sink, report);
+      written = write(*record, options, sink, report);
     else
       add_hole(report, {.seq = seq, .line = 0, .after = last, .reason = record.error().message});
     last = seq;
@@ -66,20 +81,46 @@ Result<ExportReport> export_jsonl(const EventLog& log, const ExportRange& range,
   });
   if (!scanned) return scanned.error();
   if (!written) return not_written(last);
+  report.seen = std::max(last, seqs->to);
   return report;
 }
 
-Result<ExportReport> export_node(const EventLog& log, std::string_view node, const ExportRange& range,
+Result<ExportReport> export_stream(std::istream& lines, const ExportOptions& options, const LineSink& sink) {
+  ExportReport report;
+  if (!write_header(options, sink)) return not_written(0);
+  const auto is_inside = [&](const Record& record) {
+    const Cut& from = options.range.from;
+    const bool before = (from.seq && record.seq < *from.seq) || (from.time && record.time.known() && record.time < *from.time);
+    return !before && options.range.to.admits(record);
+  };
+  std::string line;
+  for (std::uint64_t number = 1; std::getline(lines, line); ++number) {
+    if (trim(line).empty()) continue;
+    Result<Record> record = record_from_json(line);
+    if (!record) {
+      add_hole(report, {.seq = 0, .line = number, .after = report.seen, .reason = record.error().message});
+      continue;
+    }
+    report.seen = record->seq;
+    if (is_inside(*record) && !write(std::move(*record), options, sink, report)) return not_written(report.last);
+  }
+  if (lines.bad()) return Error{Errc::io, "the input could not be read to its end"};
+  return report;
+}
+
+Result<ExportReport> export_node(const EventLog& log, std::string_view node, const ExportOptions& options,
                                  const LineSink& sink) {
-  const Result<Seqs> seqs = seqs_of(log, range);
+  const Result<Seqs> seqs = seqs_of(log, options.range);
   if (!seqs) return seqs.error();
   Result<History> history = history_from_log(log, node, Cut{.seq = seqs->to, .time = {}});
   if (!history) return history.error();
   ExportReport report;
-  for (const Record& record : history->records) {
+  if (!write_header(options, sink)) return not_written(0);
+  for (Record& record : history->records) {
     if (record.seq < seqs->from) continue;
-    if (!write(record, sink, report)) return not_written(report.last);
+    if (!write(std::move(record), options, sink, report)) return not_written(report.last);
   }
+  report.seen = seqs->to;
   for (Hole& hole : history->holes) add_hole(report, std::move(hole));
   report.hole_count += history->holes_left_out;
   return report;

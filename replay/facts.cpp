@@ -104,6 +104,7 @@ bool Facts::is_shared(const Place& place) const { return intersect(place.sources
 
 Facts::Facts(const History& of, const Timeline& folded) : history(of), timeline(folded) {
   sort_records();
+  find_program();
   find_tunnels();
   find_mixed_sources();
   find_refusals();
@@ -138,6 +139,19 @@ void Facts::sort_records() {
   }
   std::sort(fingerprints_.begin(), fingerprints_.end());
   fingerprints_.erase(std::unique(fingerprints_.begin(), fingerprints_.end()), fingerprints_.end());
+}
+
+// Refusals from its addresses count only where none of its own requests says.
+void Facts::find_program() {
+  const Program *by_name = nullptr, *by_address = nullptr;
+  for (const Step* step : own)
+    if (const Program* said = program_of_path(step->record->endpoint)) by_name = said;
+  for (const Record* record : nameless)
+    if (const Program* said = program_of_path(record->endpoint)) by_address = said;
+  if (by_name != nullptr)
+    program = by_name;
+  else if (by_address != nullptr)
+    program = by_address;
 }
 
 void Facts::find_tunnels() {

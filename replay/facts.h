@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ledger/program.h"
 #include "replay/timeline.h"
 
 namespace ledger::replay {
@@ -95,6 +96,8 @@ class Facts {
   std::vector<const Record*> nameless;   // refusals without a name from its addresses
   std::vector<const Record*> server_wide;
   std::vector<const Record*> others_refused;  // refused passwords of other names: they follow a restore
+  // What runs on the machine: as the last request says whose path was a program's own; else k3s.
+  const Program* program = &kK3s;
   bool names_mixed = false;  // some source address served more than one machine: it identifies nobody
 
   Family family = Family::none;
@@ -144,6 +147,7 @@ class Facts {
 
  private:
   void sort_records();
+  void find_program();
   void find_tunnels();
   void find_mixed_sources();
   void find_neighbours();

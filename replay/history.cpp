@@ -10,6 +10,7 @@
 #include <set>
 
 #include "ledger/event_json.h"
+#include "ledger/journal.h"
 
 namespace ledger::replay {
 namespace {
@@ -160,6 +161,24 @@ Result<Cut> Cut::parse(std::string_view text) {
   return cut;
 }
 
+std::optional<std::int64_t> seconds_of_span(std::string_view text) {
+  std::int64_t count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  const std::int64_t seconds = unit == "m" ? 60 : unit == "h" ? 3600 : unit == "d" ? 86400 : 0;
+  if (error != std::errc() || seconds == 0 || count <= 0 || count > 36'500) return std::nullopt;
+  return count * seconds;
+}
+
+Result<Cut> Cut::parse(std::string_view text, Time now) {
+  if (const auto seconds = seconds_of_span(text)) return Cut{.seq = {}, .time = now.plus_seconds(-*seconds)};
+  Result<Cut> cut = parse(text);
+  if (cut) return cut;
+  return Error{Errc::invalid, "'" + printable(text, 40) +
+                                  "' is no record number, no time (RFC 3339, like 2024-06-11T07:02:40Z) and no span "
+                                  "like 30m, 24h or 7d"};
+}
+
 // ---- from a log ------------------------------------------------------------------------------------------
 
 Result<Seq> last_seq_until(const EventLog& log, Time at) {
@@ -285,34 +304,6 @@ Result<History> history_from_log(const EventLog& log, std::string_view node, con
 // ---- from JSON Lines -------------------------------------------------------------------------------------
 
 namespace {
-
-constexpr std::size_t kMaxLineBytes = 1 << 20;
-
-// Lines of a stream with a bound on what one of them may cost.
-class LineReader {
- public:
-  explicit LineReader(std::istream& in) : in_(*in.rdbuf()) {}
-
-  // False at the end. Of a line that is too long only the first 1 MiB and a byte is kept, enough to refuse it.
-  bool next(std::string& line) {
-    line.clear();
-    bool any = false;
-    for (int c = in_.sbumpc(); c != std::char_traits<char>::eof(); c = in_.sbumpc()) {
-      any = true;
-      ++bytes_;
-      if (c == '\n') break;
-      if (line.size() <= kMaxLineBytes) line.push_back(static_cast<char>(c));
-    }
-    if (++number_ == 1 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // a byte order mark
-    return any;
-  }
-  std::uint64_t number() const { return number_; }
-  std::uint64_t bytes() const { return bytes_; }
-
- private:
-  std::streambuf& in_;
-  std::uint64_t number_ = 0, bytes_ = 0;
-};
 
 // One walk over all lines; `visit` gets what can be read and is not cut off, `hole` what cannot.
 template <class Visit, class OnHole>
@@ -488,28 +479,24 @@ Result<std::ifstream> spool(std::istream& in) {
 
 }  // namespace
 
+Result<std::ifstream> open_jsonl(const std::filesystem::path& path) {
+  if (path == "-") return spool(std::cin);
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error))
+    return Error{Errc::invalid, printable(path.string(), 200) + " is a directory; name a JSON Lines file"};
+  std::ifstream file(path, std::ios::binary);
+  if (!file)
+    return Error{Errc::not_found, "cannot read " + printable(path.string(), 200) +
+                                      "; check the name and the permissions of the file"};
+  if (!std::filesystem::is_regular_file(path, error)) return spool(file);
+  return file;
+}
+
 Result<History> history_from_jsonl(const std::filesystem::path& path, std::string_view node, const Cut& at,
                                    const Progress& progress) {
-  std::ifstream file;
-  std::error_code error;
-  if (path == "-") {
-    Result<std::ifstream> copy = spool(std::cin);
-    if (!copy) return copy.error();
-    file = std::move(*copy);
-  } else {
-    if (std::filesystem::is_directory(path, error))
-      return Error{Errc::invalid, printable(path.string(), 200) + " is a directory; name a JSON Lines file"};
-    file.open(path, std::ios::binary);
-    if (!file)
-      return Error{Errc::not_found, "cannot read " + printable(path.string(), 200) +
-                                        "; check the name and the permissions of the file"};
-    if (!std::filesystem::is_regular_file(path, error)) {
-      Result<std::ifstream> copy = spool(file);
-      if (!copy) return copy.error();
-      file = std::move(*copy);
-    }
-  }
-  return history_from_stream(file, node, at, progress);
+  Result<std::ifstream> file = open_jsonl(path);
+  if (!file) return file.error();
+  return history_from_stream(*file, node, at, progress);
 }
 
 }  // namespace ledger::replay

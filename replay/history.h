@@ -21,7 +21,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <iosfwd>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,11 +39,16 @@ struct Cut {
 
   // A seq, or an RFC 3339 time.
   static Result<Cut> parse(std::string_view text);
+  // Also a span back from `now`: 30m, 24h, 7d.
+  static Result<Cut> parse(std::string_view text, Time now);
   // A record without a time cannot be after one.
   bool admits(const Record& record) const {
     return (!seq || record.seq <= *seq) && (!time || record.time <= *time);
   }
 };
+
+// "30m", "24h", "7d" in seconds; at most 36,500 of them.
+std::optional<std::int64_t> seconds_of_span(std::string_view text);
 
 // A record or a line that cannot be read.
 struct Hole {
@@ -71,7 +76,9 @@ Result<History> history_from_log(const EventLog& log, std::string_view node, con
 // read twice are copied to an unlinked file in the temporary directory first.
 Result<History> history_from_jsonl(const std::filesystem::path& path, std::string_view node, const Cut& at = {},
                                    const Progress& progress = {});
-// The same from a stream that can seek to its start.
+// The file, or a copy of what cannot be read twice: a stream that can seek to its start.
+Result<std::ifstream> open_jsonl(const std::filesystem::path& path);
+// The same as history_from_jsonl() from such a stream.
 Result<History> history_from_stream(std::istream& lines, std::string_view node, const Cut& at = {},
                                     const Progress& progress = {});
 

@@ -21,7 +21,6 @@ std::string shell_word(std::string_view text) {
 namespace {
 
 constexpr const char* kPasswordFile = "/etc/rancher/node/password";
-constexpr const char* kRestartAgent = "sudo systemctl restart k3s-agent";
 
 class Advice {
  public:
@@ -32,7 +31,7 @@ class Advice {
 
   void put_password_back() {
     push("S1", fmt::format("put the password file back on {}, from a backup of /etc/rancher/node", who()),
-         fmt::format("sudo install -m 0600 -o root node-password.backup {} && {}", kPasswordFile, kRestartAgent),
+         fmt::format("sudo install -m 0600 -o root node-password.backup {} && {}", kPasswordFile, restart()),
          "none");
   }
 
@@ -46,10 +45,8 @@ class Advice {
     // The configuration file is read from v1.19 on.
     push("S2", action,
          generation == "G1"
-             ? "sudo systemctl edit --full k3s-agent  # add --with-node-id to ExecStart, then: " +
-                   std::string(kRestartAgent)
-             : fmt::format("echo 'with-node-id: true' | sudo tee -a /etc/rancher/k3s/config.yaml && {}",
-                           kRestartAgent),
+             ? edit_service() + "  # add --with-node-id to ExecStart, then: " + restart()
+             : fmt::format("echo 'with-node-id: true' | sudo tee -a {} && {}", program().config_file, restart()),
          is_other_machine ? "none"
                           : "leaves the old Node behind; volumes and affinity tied to the old name do not follow");
   }
@@ -85,6 +82,14 @@ class Advice {
 
   std::string who() const { return printable(facts_.history.node, 80); }
   const Facts& facts() const { return facts_; }
+
+  // In the words of what runs on the machine.
+  const Program& program() const { return *facts_.program; }
+  std::string restart() const { return fmt::format("sudo systemctl restart {}", program().agent_service); }
+  std::string edit_service() const { return fmt::format("sudo systemctl edit --full {}", program().agent_service); }
+  std::string reach_server() const {
+    return fmt::format("curl -vk https://SERVER:{}/cacerts", program().usual_port);
+  }
 
   // No command for a name that would be read as an option.
   std::string node_command(std::string_view verb, const std::string& rest) const {
@@ -145,7 +150,8 @@ void for_unwanted_return(Advice& advice) {
   advice.push("", "find out whether that machine was to go; if it was to stay, nothing is left to do",
               advice.node_command("show", ""), "none");
   advice.push("", "if it was to go: stop its agent first, and keep it from starting again",
-              "sudo systemctl disable --now k3s-agent", "that machine leaves the cluster, as it was meant to");
+              fmt::format("sudo systemctl disable --now {}", advice.program().agent_service),
+              "that machine leaves the cluster, as it was meant to");
   advice.release("machine stopped for good");
 }
 
@@ -154,7 +160,8 @@ void for_zombie(Advice& advice) {
   advice.push("",
               fmt::format("stop the OLD agent first, on the machine at {}, and keep it from starting again",
                           advice.facts().refusals.holder_place.to_string()),
-              "sudo systemctl disable --now k3s-agent", "that machine leaves the cluster, as it was meant to");
+              fmt::format("sudo systemctl disable --now {}", advice.program().agent_service),
+              "that machine leaves the cluster, as it was meant to");
   advice.rename_newcomer(true);
   if (holder_may_live(advice.facts())) return;
   advice.release("old machine stopped for good");
@@ -166,13 +173,21 @@ void for_token(Advice& advice) {
   const std::string reason = rejected != nullptr ? rejected->reason : "";
   if (reason == "missing" || reason == "malformed")
     advice.push("", "check that nothing between the machine and the server (proxy, balancer) drops the credential",
-                "curl -vk https://SERVER:6443/cacerts", "none");
+                advice.reach_server(), "none");
+  const bool bootstrap = advice.facts().failures.back()->auth.method == "bearer" && reason != "wrong_class";
+  if (bootstrap)
+    advice.push("", "make another bootstrap token",
+                "sudo ledger token create --class bootstrap --ttl 24h --data-dir /var/lib/ledger",
+                "whoever has it may join for 24 hours");
+  else
+    advice.push("",
+                reason == "wrong_class" ? "take the agent token, not another one, from the server"
+                                        : "take the current agent token from the server",
+                "sudo ledger token show --data-dir /var/lib/ledger", "none");
+  const Program& program = advice.program();
   advice.push("",
-              reason == "wrong_class" ? "take the agent token, not another one, from the server"
-                                      : "take the current agent token from the server",
-              "sudo ledger token show --data-dir /var/lib/ledger", "none");
-  advice.push("", "put it into the agent's environment (K3S_TOKEN) and restart the agent",
-              fmt::format("sudoedit /etc/systemd/system/k3s-agent.service.env && {}", kRestartAgent), "none");
+              fmt::format("give it to the agent ({} in this file) and restart the agent", program.token_setting),
+              fmt::format("sudoedit {} && {}", program.token_file, advice.restart()), "none");
 }
 
 void for_credential_file(Advice& advice) {
@@ -182,15 +197,16 @@ void for_credential_file(Advice& advice) {
     advice.put_password_back();
   else
     advice.push("", "remove the empty file; the agent makes a new one when it starts, and the name is free",
-                fmt::format("sudo rm {} && {}", kPasswordFile, kRestartAgent), "none");
+                fmt::format("sudo rm {} && {}", kPasswordFile, advice.restart()), "none");
 }
 
 void for_shared_identity(Advice& advice) {
   advice.push(
       "S2",
       "on every copy but one: remove the copied identity, give the machine a host name of its own, start anew",
-      "sudo systemctl stop k3s-agent && sudo rm -f /etc/rancher/node/password /etc/rancher/node/id "
-      "/var/lib/rancher/k3s/agent/client-kubelet.* && sudo systemctl start k3s-agent",
+      fmt::format("sudo systemctl stop {0} && sudo rm -f {1} /etc/rancher/node/id {2}/client-kubelet.* && "
+                  "sudo systemctl start {0}",
+                  advice.program().agent_service, kPasswordFile, advice.program().agent_dir),
       "run on the rightful machine, it makes that one a stranger");
   advice.push("", "rebuild the image without /etc/rancher/node, /var/lib/rancher and /etc/machine-id", "", "none");
 }
@@ -205,7 +221,7 @@ void for_unknown(Advice& advice) {
   const Facts& facts = advice.facts();
   if (facts.own.empty() || facts.family == Family::handshake)
     return advice.push("", "see from the machine itself whether it reaches this server, and compare the two clocks",
-                       "date -u; curl -vk https://SERVER:6443/cacerts", "none");
+                       "date -u; " + advice.reach_server(), "none");
   advice.look();
   const auto* rejected = facts.family == Family::request ? as<RequestRejected>(*facts.failures.back()) : nullptr;
   if (rejected != nullptr && rejected->reason == "bad_csr")
@@ -248,7 +264,7 @@ std::vector<Remedy> remedies_for(const Finding& finding, const Facts& facts) {
       }
       advice.push(
           "", "pin the name that the machine had: set it as host name or with --node-name, and restart the agent",
-          "sudo systemctl edit --full k3s-agent", "none");
+          advice.edit_service(), "none");
       break;
     case Cause::kPoolReuse:
       advice.rename_newcomer(true);
@@ -261,7 +277,8 @@ std::vector<Remedy> remedies_for(const Finding& finding, const Facts& facts) {
           "",
           "remove the agent's old certificates, so that it joins by its token again (agents from v1.27.4 do so "
           "by themselves)",
-          fmt::format("sudo rm -f /var/lib/rancher/k3s/agent/client-kubelet.* && {}", kRestartAgent), "none");
+          fmt::format("sudo rm -f {}/client-kubelet.* && {}", advice.program().agent_dir, advice.restart()),
+          "none");
       break;
     case Cause::kSrvSplit:
       advice.push(
@@ -291,7 +308,7 @@ std::vector<Remedy> remedies_for(const Finding& finding, const Facts& facts) {
       break;
     case Cause::kEndpoint:
       advice.push("", "ask from the machine itself, past every proxy and balancer; they must pass TCP through and leave "
-                  "127.0.0.1 alone (NO_PROXY)", "env | grep -i proxy; curl -vk https://SERVER:6443/cacerts", "none");
+                  "127.0.0.1 alone (NO_PROXY)", "env | grep -i proxy; " + advice.reach_server(), "none");
       break;
     case Cause::kUnknown: for_unknown(advice); break;
   }

@@ -43,6 +43,7 @@ json::object to_json(const Explanation& explanation) {
   json::object out;
   out["node"] = explanation.node;
   out["as_of"] = as_of(explanation);
+  if (explanation.told_from != 0) out["told_from"] = explanation.told_from;
   out["state"] = explanation.state;
   out["bound"] = bound(explanation);
   out["cause"] = string_of(name_of(explanation.cause));
@@ -64,7 +65,8 @@ json::object to_json(const Explanation& explanation) {
   out["warnings"] = json::array(explanation.warnings.begin(), explanation.warnings.end());
   if (!explanation.agent_prints.empty()) out["agent_prints"] = explanation.agent_prints;
   json::array& timeline = out["timeline"].emplace_array();
-  for (const Step& step : explanation.timeline.steps) timeline.push_back(moment(step));
+  for (const Step& step : explanation.timeline.steps)
+    if (step.record->seq >= explanation.told_from) timeline.push_back(moment(step));
   return out;
 }
 

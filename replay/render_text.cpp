@@ -1,12 +1,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
-#include <set>
 
 #include "replay/causes.h"
-#include "replay/facts.h"
 #include "replay/render.h"
+#include "replay/rows.h"
 
 namespace ledger::replay {
 namespace {
@@ -14,8 +12,8 @@ namespace {
 constexpr std::size_t kFirstRows = 12;  // of a long timeline
 constexpr std::size_t kLatestRows = 48;
 constexpr std::size_t kSectionIndent = 13;  // below "   because   "
-
-enum class Tone { plain, good, bad, faint, strong };
+constexpr std::size_t kPasswordColumn = 36, kPlaceColumn = 43,
+                      kNarrowestPlace = 18;  // within a row, after its time
 
 class Painter {
  public:
@@ -29,14 +27,6 @@ class Painter {
  private:
   bool color_;
 };
-
-// "2024-06-11 07:02:40Z"
-std::string clock_text(Time time) {
-  if (!time.known()) return "";
-  std::string text = Time{time.micros - time.micros % 1'000'000}.to_string();
-  text[10] = ' ';
-  return text;
-}
 
 std::size_t columns_of(std::string_view text) {  // code points; good enough for names and addresses
   return static_cast<std::size_t>(std::count_if(
@@ -60,187 +50,37 @@ std::vector<std::string> wrap(std::string_view text, std::size_t width) {
   return lines;
 }
 
-// ---- one row of the timeline -----------------------------------------------------------------------------
-
-struct Row {
-  Seq first = 0, last = 0;  // of the records in it
-  std::uint32_t life = 0;
-  Time time;
-  std::string what, detail;
-  Tone tone = Tone::plain;
-  const Record* record = nullptr;
-  // For folding: how many outcomes, and since when.
-  std::int64_t count = 1;
-  Time from, to;
-};
-
-std::string quoted_note(const Record& record) {
-  return record.note.empty() ? "" : fmt::format(" \"{}\"", printable(record.note, 60));
-}
-
-std::string by_actor(const std::string& actor) { return actor.empty() ? "" : " by " + printable(actor, 40); }
-
-struct Words {
-  const Facts& facts;
-  const Record& record;
-  Row& row;
-
-  std::string name(const Fingerprint& fingerprint) const {
-    return fingerprint.known() ? facts.short_name(fingerprint) : "";
-  }
-  void bad(std::string what) const { row.what = std::move(what), row.tone = Tone::bad; }
-  std::string status(std::int64_t code) const { return code != 0 ? fmt::format("{} ", code) : ""; }
-
-  void operator()(const PasswordStored& e) const {
-    row.what = "password stored, name bound", row.detail = name(e.fingerprint), row.tone = Tone::good;
-  }
-  void operator()(const PasswordVerified& e) const {
-    row.what = "password verified", row.detail = name(e.fingerprint);
-  }
-  void operator()(const PasswordRejected& e) const {
-    bad(fmt::format("REFUSED {}password differs", status(e.status))), row.detail = name(e.fingerprint);
-  }
-  void operator()(const RequestRejected& e) const {
-    bad(fmt::format("REFUSED {}{}", status(e.status), printable(e.reason, 40)));
-  }
-  void operator()(const TokenRejected& e) const {
-    bad(fmt::format("REFUSED {}token {}", status(e.status), printable(e.reason, 40)));
-  }
-  void operator()(const TlsFailed& e) const {
-    row.what = fmt::format("TLS handshake failed: {}{}", printable(e.alert, 40),
-                           e.trust_probe.value_or(false) ? " (expected probe)" : "");
-  }
-  void operator()(const BindingReleased& e) const {
-    row.what = fmt::format("name released{}{}{}", e.by.empty() ? "" : " (" + printable(e.by, 20) + ")",
-                           by_actor(e.actor), quoted_note(record));
-    row.detail = name(e.fingerprint), row.tone = Tone::strong;
-  }
-  void operator()(const BindingChanged& e) const {
-    row.what = fmt::format("{}{}{}",
-                           e.by == "operator_accept" ? "accepted" : "binding changed (" + printable(e.by, 20) + ")",
-                           by_actor(e.actor), quoted_note(record));
-    row.detail = name(e.to), row.tone = Tone::strong;
-  }
-  void operator()(const BindingHeld& e) const {
-    row.what = fmt::format("name held{}{}", by_actor(e.actor), quoted_note(record)), row.tone = Tone::strong;
-  }
-  void operator()(const BindingImported& e) const {
-    row.what = fmt::format("binding imported{}", e.origin.empty() ? "" : " from " + printable(e.origin, 20));
-    row.detail = e.fingerprint.known() ? name(e.fingerprint) : "(hash)";
-  }
-  void operator()(const CertificateIssued& e) const {
-    row.what = fmt::format("{} certificate {}", printable(e.purpose, 24), printable(e.serial, 12));
-    row.tone = Tone::faint;
-  }
-  void operator()(const TunnelOpened&) const { row.what = "tunnel opened"; }
-  void operator()(const TunnelClosed& e) const {
-    row.what = fmt::format("tunnel closed{}", e.cause.empty() ? "" : ": " + printable(e.cause, 40));
-  }
-  void operator()(const NodeObjectCreated& e) const { row.what = "Node object created" + by_actor(e.actor); }
-  void operator()(const NodeObjectDeleted& e) const {
-    row.what = "Node object deleted" + by_actor(e.actor), row.tone = Tone::strong;
-  }
-  void operator()(const EpochStarted& e) const {
-    row.what = fmt::format("the server's memory changed: {}", printable(e.cause, 30)), row.tone = Tone::strong;
-  }
-  void operator()(const ClockStepped& e) const {
-    row.what = fmt::format("the clock was stepped by {:.1f} s", e.by_seconds);
-  }
-  void operator()(const TokenRotated& e) const {
-    row.what = fmt::format("{} token rotated", printable(e.token_class, 20));
-  }
-  void operator()(const auto& e) const {
-    row.what = std::string(name_of(std::decay_t<decltype(e)>::kKind));
-    std::replace(row.what.begin(), row.what.end(), '_', ' ');
-  }
-};
-
-Row row_of(const Step& step, const Facts& facts) {
-  const Record& record = *step.record;
-  Row row;
-  row.first = row.last = record.seq;
-  row.life = step.life;
-  row.time = first_time_of(record);
-  row.from = row.time, row.to = record.time;
-  row.record = &record;
-  row.count = record.count;
-  std::visit(Words{facts, record, row}, record.event);
-  if (!step.own && !record.node.empty()) row.what = printable(record.node, 40) + ": " + row.what;
-  if (!record.source.empty() && !is_server_wide(record.kind()))
-    row.detail += fmt::format("{}from {}", row.detail.empty() ? "" : "  ", printable(host_of(record.source), 45));
-  if (!record.claimed.empty() && record.claimed.front() != host_of(record.source))
-    row.detail += " claims " + printable(record.claimed.front(), 45);
-  return row;
-}
-
-// Outcomes that differ in time alone are one row.
-bool repeats(const Row& row, const Row& next) {
-  return row.life == next.life && row.what == next.what && row.detail == next.detail &&
-         (is_refusal(next.record->kind()) || as<PasswordVerified>(*next.record) != nullptr);
-}
-
-struct Printed {
-  Row row;                // the first
-  std::int64_t more = 0;  // and how many like it
-  Seq more_first = 0, more_last = 0;
-  Time since, until;  // of those
-};
-
-// The steps that a person wants to see: the node's own, what the judgement cites, and what shook the server.
-std::vector<Printed> rows_of(const Explanation& explanation, const Facts& facts) {
-  std::set<Seq> cited;
-  for (const Fact& fact : explanation.evidence) cited.insert(fact.seq);
-  const Seq first_own = facts.own.empty() ? 0 : facts.own.front()->record->seq;
-  std::vector<Printed> rows;
-  for (const Step& step : explanation.timeline.steps) {
-    const Record& record = *step.record;
-    const bool shakes = as<EpochStarted>(record) != nullptr || as<ClockStepped>(record) != nullptr;
-    const bool nameless = record.node.empty() && is_refusal(record.kind());
-    // What belongs to every start says nothing, and would stand between refusals that are one run.
-    const auto* handshake = as<TlsFailed>(record);
-    const bool expected = handshake != nullptr && handshake->trust_probe.value_or(false);
-    if (as<TokenAccepted>(record) != nullptr || (expected && cited.count(record.seq) == 0)) continue;
-    if (!step.own && cited.count(record.seq) == 0 && !((shakes || nameless) && record.seq >= first_own)) continue;
-    Row row = row_of(step, facts);
-    if (!rows.empty() && repeats(rows.back().row, row)) {
-      Printed& before = rows.back();
-      if (before.more == 0) before.more_first = row.first, before.since = row.from;
-      before.more += row.count;
-      before.more_last = row.last;
-      before.until = row.to;
-      continue;
-    }
-    Printed printed;
-    if (row.count > 1) {  // one record for many: the first of them, and the others below
-      printed.more = row.count - 1;
-      printed.more_first = printed.more_last = row.first;
-      printed.since = row.from, printed.until = row.to;
-    }
-    printed.row = std::move(row);
-    rows.push_back(std::move(printed));
-  }
-  return rows;
-}
-
-std::string repetition(const Printed& printed) {
-  std::string text = printed.more == 1 ? "the same, once more" : fmt::format("the same, {} times", printed.more);
-  if (const auto span = seconds_from(printed.since, printed.until); span && *span >= 1 && printed.more > 1) {
-    text += " in " + duration_text(*span);
-    // Between the first and the last of them lie one fewer periods than outcomes.
-    text += fmt::format(", every {:.1f} s", *span / static_cast<double>(printed.more - 1));
-  }
-  return text;
+// What happened, with which password, and where: each in its column, further right where the one before is long.
+std::vector<std::string> columns(const Row& row, std::size_t room) {
+  std::string text = row.what;
+  const auto go_to = [&](std::size_t column) {
+    const std::size_t used = columns_of(text);
+    text.append(used + 2 > column ? 2 : column - used, ' ');
+  };
+  if (!row.password.empty()) go_to(kPasswordColumn), text += row.password;
+  if (row.place.empty()) return wrap(text, room);
+  go_to(kPlaceColumn);
+  const std::size_t begin = columns_of(text);
+  if (begin + columns_of(row.place) <= room) return {text + row.place};
+  if (begin + kNarrowestPlace > room) return wrap(text + row.place, room);
+  std::vector<std::string> lines = wrap(row.place, room - begin);
+  lines.front() = text + lines.front();
+  for (std::size_t i = 1; i < lines.size(); ++i) lines[i].insert(0, begin, ' ');
+  return lines;
 }
 
 class TextWriter {
  public:
-  TextWriter(const Explanation& explanation, const TextStyle& style)
-      : e_(explanation), width_(std::max<std::size_t>(style.width, 60)), painter_(style.color) {}
+  TextWriter(const Retold& retold, const TextStyle& style)
+      : retold_(retold),
+        e_(retold.explanation),
+        width_(std::max<std::size_t>(style.width, 60)),
+        painter_(style.color) {}
 
-  std::string write(const Facts& facts) {
+  std::string write() {
     head();
-    timeline(facts);
-    section("state", state_text(facts));
+    timeline();
+    section("state", state_text(retold_));
     section("cause", fmt::format("{} ({}): {}", name_of(e_.cause), name_of(e_.confidence), e_.summary),
             e_.cause == Cause::kNone ? Tone::good : Tone::strong);
     bool first = true;
@@ -280,9 +120,21 @@ class TextWriter {
     line(painter_.paint(Tone::strong, left) + std::string(used < width_ ? width_ - used : 3, ' ') + right);
   }
 
-  void timeline(const Facts& facts) {
-    const std::vector<Printed> rows = rows_of(e_, facts);
+  // What a limit on the telling (tell_since) hides, and the state it led to.
+  void told_before() {
+    std::size_t hidden = 0;
+    std::string_view state;
+    for (const Step& step : e_.timeline.steps)
+      if (step.own && step.record->seq < e_.told_from) state = step.after, ++hidden;
+    if (hidden > 0)
+      line(painter_.paint(Tone::faint, fmt::format("         {} earlier record{} not told; {} then", hidden,
+                                                   hidden == 1 ? "" : "s", state)));
+  }
+
+  void timeline() {
+    const std::vector<Printed> rows = rows_of(retold_, Scope::brief);
     std::uint32_t life = 0;
+    told_before();
     for (std::size_t i = 0; i < rows.size(); ++i) {
       if (rows.size() > kFirstRows + kLatestRows && i == kFirstRows) {
         i = rows.size() - kLatestRows;
@@ -298,12 +150,8 @@ class TextWriter {
       const std::string when =
           as<CertificateIssued>(*row.record) != nullptr ? std::string(20, ' ') : clock_text(row.time);
       std::string text = fmt::format("{} {:<7} {:<20}  ", margin, row.first, when);
-      const std::size_t room = width_ > columns_of(text) ? width_ - columns_of(text) : 20;
-      std::string what = row.what;
-      if (!row.detail.empty() && columns_of(what) < 34) what += std::string(34 - columns_of(what), ' ');
-      if (!row.detail.empty()) what += "  " + row.detail;
       const std::vector<std::string> parts =
-          columns_of(what) > room ? wrap(what, room) : std::vector<std::string>{what};
+          columns(row, width_ > columns_of(text) ? width_ - columns_of(text) : 20);
       const std::string indent(columns_of(text), ' ');
       for (std::size_t part = 0; part < parts.size(); ++part)
         line((part == 0 ? text : indent) + painter_.paint(row.tone, parts[part]));
@@ -314,12 +162,6 @@ class TextWriter {
         line(fmt::format("         {:<28}  {}", range, repetition(rows[i])));
       }
     }
-  }
-
-  std::string state_text(const Facts& facts) const {
-    if (!e_.is_bound) return e_.state;
-    return fmt::format("{}, bound to {}{}", e_.state, e_.bound.known() ? facts.short_name(e_.bound) : "a k3s hash",
-                       e_.bound_since != 0 ? fmt::format(" since {}", e_.bound_since) : "");
   }
 
   // `hang`: columns that lines after the first are moved in.
@@ -361,6 +203,7 @@ class TextWriter {
     }
   }
 
+  const Retold& retold_;
   const Explanation& e_;
   std::size_t width_;
   Painter painter_;
@@ -370,15 +213,10 @@ class TextWriter {
 }  // namespace
 
 std::string to_text(const Explanation& explanation, const TextStyle& style) {
-  // The prefixes of fingerprints depend on all of them, so the facts are asked again.
-  History history;
-  history.node = explanation.node;
-  for (const Step& step : explanation.timeline.steps) history.records.push_back(*step.record);
-  const Timeline timeline = fold(history);
-  const Facts facts(history, timeline);
-  Explanation copy = explanation;
-  copy.timeline = timeline;
-  return TextWriter(copy, style).write(facts);
+  const Retold retold(explanation);
+  return TextWriter(retold, style).write();
 }
+
+std::vector<std::string> wrap_text(std::string_view text, std::size_t width) { return wrap(text, width); }
 
 }  // namespace ledger::replay

@@ -198,30 +198,36 @@ std::optional<Sign> best_sign(const Facts& facts) {
   const Refusals& r = facts.refusals;
   const Liveness& alive = r.alive;
   if (alive.inside != nullptr)
-    return Sign{alive.inside, "the holder succeeded while the refusals ran",
+    return Sign{alive.inside, "the holder succeeded" + from_where(*alive.inside) + " while the refusals ran",
                 alive.inside_near || r.where == Where::different ? Confidence::kHigh : Confidence::kMedium,
                 alive.inside_near || r.where == Where::different};
   if (alive.before != nullptr && alive.after != nullptr)
-    return Sign{alive.after, "the holder succeeded just before and just after the refusals", Confidence::kHigh,
-                true};
+    return Sign{alive.after,
+                "the holder succeeded" + from_where(*alive.after) + " just before and just after the refusals",
+                Confidence::kHigh, true};
   if (alive.covering != nullptr) {
     const auto age = seconds_from(alive.covering->time, r.first().from());
     // A server's own log records the end of tunnels; a hand-written history may leave it out.
     const bool own_log = !alive.covering->server.empty() || alive.tunnel_tells_closing;
     const bool fresh = own_log || (age && *age <= kLongSilence_s);
-    return Sign{alive.covering, "the holder's tunnel was open while the refusals ran",
+    return Sign{alive.covering,
+                "the holder's tunnel" + from_where(*alive.covering) + " was open while the refusals ran",
                 fresh ? Confidence::kHigh : Confidence::kMedium, false};
   }
   if (alive.call != nullptr)
     return Sign{alive.call, "an authenticated request came from the holder's address while the refusals ran",
                 Confidence::kMedium, false};
   if (alive.after != nullptr)
-    return Sign{alive.after, "the holder succeeded just after the refusals", Confidence::kMedium, true};
+    return Sign{alive.after, "the holder succeeded" + from_where(*alive.after) + " just after the refusals",
+                Confidence::kMedium, true};
   if (alive.gone != nullptr) return std::nullopt;
   if (alive.before != nullptr)
-    return Sign{alive.before, "the holder succeeded just before the refusals", Confidence::kMedium, false};
+    return Sign{alive.before, "the holder succeeded" + from_where(*alive.before) + " just before the refusals",
+                Confidence::kMedium, false};
   if (alive.touching != nullptr)
-    return Sign{alive.touching, "the holder's tunnel was open when the refusals began", Confidence::kMedium, false};
+    return Sign{alive.touching,
+                "the holder's tunnel" + from_where(*alive.touching) + " was open when the refusals began",
+                Confidence::kMedium, false};
   return std::nullopt;
 }
 
@@ -277,7 +283,7 @@ Found two_machines(const Facts& facts) {
   const Refusals& r = facts.refusals;
   const std::optional<Sign> sign = best_sign(facts);
   if (!sign) return std::nullopt;
-  const std::string fact = sign->fact + from_where(*sign->record);
+  const std::string& fact = sign->fact;
   if (r.where == Where::different) {
     Finding finding = duplicate(facts, sign->confidence);
     cite(finding, *sign->record, fact);

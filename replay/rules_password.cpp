@@ -50,6 +50,12 @@ std::vector<Use> changing_passwords(const Facts& facts) {
   for (const Use& use : uses) {
     if (!use.accepted) continue;
     original = use.password;
+    // An extract may begin with what took the name from an earlier one.
+    const Record* taken = facts.last_between<BindingChanged, BindingReleased>(0, use.first->seq());
+    const auto* changed = taken != nullptr ? as<BindingChanged>(*taken) : nullptr;
+    const auto* released = taken != nullptr ? as<BindingReleased>(*taken) : nullptr;
+    const Fingerprint before = changed != nullptr ? changed->from : released != nullptr ? released->fingerprint : Fingerprint{};
+    if (before.known() && before != use.password && times_used[before] == 0) original = before;
     break;
   }
   for (auto use = uses.rbegin(); use != uses.rend(); ++use) {

@@ -247,6 +247,49 @@ std::string token_reason_text(std::string_view reason) {
   return "its join token is refused; the record does not say why";
 }
 
+// The record that ended this token. A rotation of before format version 2 does not say what it replaced: all of its
+// class.
+const Record* end_of_token(const Facts& facts, std::string_view token, Seq before) {
+  const Record* found = nullptr;
+  std::string_view token_class;
+  const auto is_end = [&](const auto* event) { return event != nullptr && event->token == token; };
+  for (const Record* record : facts.server_wide) {
+    if (record->seq >= before || token.empty()) break;
+    const auto* rotated = as<TokenRotated>(*record);
+    if (const auto* created = as<TokenCreated>(*record); created != nullptr && created->token == token) {
+      token_class = created->token_class;
+      found = nullptr;
+    } else if (rotated != nullptr && rotated->token == token) {
+      token_class = rotated->token_class;
+      found = nullptr;
+    } else if (rotated != nullptr && (rotated->replaces.empty() ? rotated->token_class == token_class
+                                                                : rotated->replaces == token)) {
+      found = record;
+    } else if (is_end(as<TokenRevoked>(*record)) || is_end(as<TokenExpired>(*record))) {
+      found = record;
+    }
+  }
+  return found;
+}
+
+// "agent token 3f9a1c4b2d5e revoked by ops@srv: leaked in a build log"
+std::string end_text(const Record& end, const std::string& token) {
+  const auto words = [&](const auto& event, std::string_view what) {
+    return fmt::format("{}token {} {}{}{}", event.token_class.empty() ? "" : printable(event.token_class, 20) + " ",
+                       printable(token, 40), what, event.actor.empty() ? "" : " by " + printable(event.actor, 60),
+                       end.note.empty() ? "" : ": " + printable(end.note, 100));
+  };
+  if (const auto* revoked = as<TokenRevoked>(end)) return words(*revoked, "revoked");
+  if (const auto* rotated = as<TokenRotated>(end)) {
+    std::string grace;
+    if (rotated->grace_ends) grace = ", good until " + rotated->grace_ends->to_string();
+    return words(*rotated, "replaced by " + printable(rotated->token, 40) + grace + ",");
+  }
+  const auto* expired = as<TokenExpired>(end);
+  return words(TokenExpired{.token = token, .token_class = expired->token_class, .expires = {}, .actor = {}},
+               expired->expires ? "expired at " + expired->expires->to_string() : "expired");
+}
+
 // The life of tokens changed since the node last succeeded.
 const Record* token_change_since(const Facts& facts, Seq after) {
   const Record* found = nullptr;
@@ -286,7 +329,8 @@ Found token_refused(const Facts& facts) {
 
   Finding finding;
   finding.cause = Cause::kToken;
-  const Record* change = token_change_since(facts, since);
+  const Record* end = end_of_token(facts, rejected->token, last.seq);
+  const Record* change = end != nullptr ? end : token_change_since(facts, since);
   finding.confidence = token_confidence(facts, last, rejected->reason, change != nullptr);
   finding.summary = fmt::format("{} does not get as far as its password: {} (refused {}, {})", who(facts),
                                 token_reason_text(rejected->reason), times(count), on_record(last));
@@ -299,7 +343,10 @@ Found token_refused(const Facts& facts) {
         "machine's");
   }
   if (facts.failures.size() > 1) cite(finding, last, "refused last");
-  if (change != nullptr) cite(finding, *change, fmt::format("{} since the last success", name_of(change->kind())));
+  if (end != nullptr)
+    cite(finding, *end, end_text(*end, rejected->token));
+  else if (change != nullptr)
+    cite(finding, *change, fmt::format("{} since the last success", name_of(change->kind())));
   if (success != nullptr) cite(finding, *success, "last success" + from_where(*success));
   if (last.node.empty())
     finding.warnings.push_back(

@@ -333,11 +333,13 @@ void tell_past(Finding& finding, const Facts& facts) {
 
 void warn_of_what_is_coming(Finding& finding, const Facts& facts) {
   const std::vector<Use> run = changing_passwords(facts);
-  if (run.size() >= 2 && !run.back().survived_restart)
+  if (run.size() >= 2 && !run.back().survived_restart) {
     finding.warnings.push_back(
         fmt::format("its last {} passwords followed each other and none came back: the next "
                     "restart may be refused again (EPHEMERAL)",
                     run.size()));
+    finding.suspected = Cause::kEphemeral;
+  }
   if (facts.attempts.empty() || !facts.attempts.back().accepted) return;
   const Attempt& last = facts.attempts.back();
   if (const Record* other = facts.known_elsewhere(last.presented))
@@ -347,11 +349,13 @@ void warn_of_what_is_coming(Finding& finding, const Facts& facts) {
                     printable(other->node, 80), other->seq));
   const Record* release = release_before(facts, last.seq());
   if (release != nullptr && facts.known_good_before(last.presented, release->seq) != nullptr &&
-      facts.last_between<BindingChanged>(release->seq, last.seq()) == nullptr)
+      facts.last_between<BindingChanged>(release->seq, last.seq()) == nullptr) {
     finding.warnings.push_back(
         fmt::format("the name was released at record {} and the same password took it back at "
                     "record {}: if that machine was meant to go, it is still running (ZOMBIE)",
                     release->seq, last.seq()));
+    finding.suspected = Cause::kZombie;
+  }
 }
 
 }  // namespace
@@ -379,8 +383,7 @@ Found nothing_wrong(const Facts& facts) {
           "nothing is refused: {} is registered ({}); its tunnel closed ({}), and it has not been heard from since",
           who(facts), on_record(*success.record), on_record(*last.record));
       cite(finding, *last.record, "its tunnel closed; the last record of this name");
-      finding.alternatives = {maybe(Cause::kEndpoint, "the machine to be running, and a test from it: curl -k "
-                                                      "https://SERVER:6443/cacerts")};
+      finding.alternatives = {maybe(Cause::kEndpoint, "the machine to be running: then `ledger doctor` on it")};
     }
   } else if (state.held) {
     finding.confidence = Confidence::kMedium;

@@ -7,14 +7,14 @@
 #include <set>
 
 #include "replay/causes.h"
+#include "replay/remedies.h"
+#include "replay/rows.h"
 
 namespace ledger::replay {
 
 namespace json = boost::json;
 
 namespace {
-
-constexpr std::size_t kNameWidth = 28;
 
 struct Candidates {
   std::set<std::string> names;
@@ -44,7 +44,8 @@ Result<void> add_from_projection(const EventLog& log, const TriageOptions& optio
   return {};
 }
 
-// Names that were turned away before their password was looked at: the projection does not know these refusals.
+// Names that were turned away before their password was looked at (the projection does not know these refusals), and
+// those that somebody set free or bound to another password.
 Result<void> add_from_records(const EventLog& log, const TriageOptions& options, Candidates& out) {
   Seq from = 1;
   if (options.since) {
@@ -53,38 +54,85 @@ Result<void> add_from_records(const EventLog& log, const TriageOptions& options,
     from = *before + 1;
   }
   return log.scan(from, log.head(), [&](Seq, const Result<Record>& record) {
-    if (record && !record->node.empty() && is_refusal(record->kind())) out.names.insert(record->node);
+    if (!record || record->node.empty()) return true;
+    const bool changed = as<BindingReleased>(*record) != nullptr || as<BindingChanged>(*record) != nullptr;
+    if (changed || is_refusal(record->kind())) out.names.insert(record->node);
     return true;
   });
 }
 
-Result<std::optional<TriageEntry>> examine(const EventLog& log, const std::string& name, const Candidates& candidates) {
+std::string what_happened(const Record& record) {
+  const auto* epoch = as<EpochStarted>(record);
+  if (epoch != nullptr && epoch->cause == "restored" && epoch->head_after > 0)
+    return fmt::format("snapshot went back to seq {}", epoch->head_after);
+  std::string what(epoch != nullptr ? "memory " + epoch->cause : std::string(name_of(record.kind())));
+  std::replace(what.begin(), what.end(), '_', ' ');
+  return fmt::format("{}, record {}", printable(what, 60), record.seq);
+}
+
+// The last thing that happened to the server among what the explanation cites.
+Fact event_of(const Explanation& explanation) {
+  Fact event;
+  for (const Step& step : explanation.timeline.steps)
+    if (is_server_wide(step.record->kind()) &&
+        std::any_of(explanation.evidence.begin(), explanation.evidence.end(),
+                    [&](const Fact& fact) { return fact.seq == step.record->seq; }))
+      event = {step.record->seq, what_happened(*step.record)};
+  return event;
+}
+
+Result<std::optional<TriageEntry>> examine(const EventLog& log, const std::string& name, const TriageOptions& options,
+                                           const Candidates& candidates) {
   const Result<History> history = history_from_log(log, name);
   if (!history) return history.error();
-  const Explanation explanation = explain(*history);
-  if (explanation.cause == Cause::kNone) return std::optional<TriageEntry>();
+  Explanation explanation = explain(*history);
+  tell_since(Cut{.seq = {}, .time = options.since}, explanation);
+  if (explanation.cause == Cause::kNone && !explanation.suspected) return std::optional<TriageEntry>();
   TriageEntry entry;
   entry.node = name;
   entry.state = explanation.state;
-  entry.cause = explanation.cause;
-  entry.confidence = explanation.confidence;
+  entry.refused = explanation.refusal != nullptr;
+  entry.cause = explanation.cause == Cause::kNone ? *explanation.suspected : explanation.cause;
+  entry.confidence = explanation.cause == Cause::kNone ? Confidence::kLow : explanation.confidence;
   entry.summary = explanation.summary;
+  entry.event = event_of(explanation);
   if (const auto state = candidates.states.find(name); state != candidates.states.end())
     entry.refusals = state->second.rejections;
-  for (const Step& step : explanation.timeline.steps)
-    if (step.own && is_refusal(step.record->kind())) entry.last = step.record->time;
+  if (entry.refused) entry.last = explanation.refusal->time;
   entry.takeover_possible = std::any_of(explanation.warnings.begin(), explanation.warnings.end(),
                                         [](const std::string& warning) { return warning == kTakeoverWarning; });
   return std::optional<TriageEntry>(std::move(entry));
 }
 
+// Entries side by side in the list that have a cause, and whether they are refused, in common.
+struct Group {
+  Cause cause = Cause::kUnknown;
+  bool refused = false;
+  std::size_t nodes = 0;
+  Fact event;  // of all of them, or none
+};
+
 void sort_entries(Triage& triage) {
+  std::map<std::pair<bool, Cause>, std::size_t> sizes;
+  for (const TriageEntry& entry : triage.entries) ++sizes[{entry.refused, entry.cause}];
   std::sort(triage.entries.begin(), triage.entries.end(), [&](const TriageEntry& a, const TriageEntry& b) {
-    const std::size_t size_a = triage.counts[a.cause], size_b = triage.counts[b.cause];
+    if (a.refused != b.refused) return a.refused;
+    const std::size_t size_a = sizes[{a.refused, a.cause}], size_b = sizes[{b.refused, b.cause}];
     if (size_a != size_b) return size_a > size_b;
     if (a.cause != b.cause) return a.cause < b.cause;
     return a.node < b.node;
   });
+}
+
+std::vector<Group> groups_of(const Triage& triage) {
+  std::vector<Group> groups;
+  for (const TriageEntry& entry : triage.entries) {
+    if (groups.empty() || groups.back().cause != entry.cause || groups.back().refused != entry.refused)
+      groups.push_back({.cause = entry.cause, .refused = entry.refused, .nodes = 0, .event = entry.event});
+    ++groups.back().nodes;
+    if (groups.back().event.seq != entry.event.seq) groups.back().event = {};
+  }
+  return groups;
 }
 
 std::vector<std::pair<Cause, std::size_t>> by_size(const Triage& triage) {
@@ -94,6 +142,15 @@ std::vector<std::pair<Cause, std::size_t>> by_size(const Triage& triage) {
 }
 
 }  // namespace
+
+Result<std::optional<Time>> parse_since(std::string_view text, Time now) {
+  if (text == "ever") return std::optional<Time>();
+  if (const auto seconds = seconds_of_span(text)) return std::optional<Time>(now.plus_seconds(-*seconds));
+  const Result<Time> time = Time::parse(text);
+  if (time) return std::optional<Time>(*time);
+  return Error{Errc::invalid, "since '" + printable(text, 40) +
+                                  "' is not a span like 30m, 24h or 7d, not a time (RFC 3339), and not `ever`"};
+}
 
 Result<Triage> triage(const EventLog& log, const TriageOptions& options, const Progress& progress) {
   Triage out;
@@ -109,12 +166,13 @@ Result<Triage> triage(const EventLog& log, const TriageOptions& options, const P
       out.left_out = candidates.names.size() - done;
       break;
     }
-    if (progress) progress(++done, candidates.names.size());
-    else ++done;
-    Result<std::optional<TriageEntry>> entry = examine(log, name, candidates);
+    ++done;
+    if (progress) progress(done, candidates.names.size());
+    Result<std::optional<TriageEntry>> entry = examine(log, name, options, candidates);
     if (!entry) return entry.error();
     if (!*entry) continue;
     ++out.counts[(*entry)->cause];
+    out.refused += (*entry)->refused ? 1 : 0;
     out.entries.push_back(std::move(**entry));
   }
   sort_entries(out);
@@ -128,9 +186,19 @@ json::object to_json(const Triage& triage) {
   as_of["seq"] = triage.as_of_seq;
   as_of["time"] = triage.as_of_time.known() ? json::value(triage.as_of_time.to_string()) : json::value(nullptr);
   out["as_of"] = std::move(as_of);
+  out["refused"] = triage.refused;
+  out["suspicious"] = triage.entries.size() - triage.refused;
   json::object counts;
   for (const auto& [cause, count] : by_size(triage)) counts[name_of(cause)] = count;
   out["counts"] = std::move(counts);
+  json::array& groups = out["groups"].emplace_array();
+  for (const Group& group : groups_of(triage))
+    groups.push_back({{"cause", text(name_of(group.cause))},
+                      {"refused", group.refused},
+                      {"nodes", group.nodes},
+                      {"event", group.event.seq == 0 ? json::value(nullptr)
+                                                     : json::value({{"seq", group.event.seq},
+                                                                    {"what", group.event.fact}})}});
   json::array nodes;
   for (const TriageEntry& entry : triage.entries) {
     json::object node;
@@ -139,6 +207,7 @@ json::object to_json(const Triage& triage) {
     node["cause"] = text(name_of(entry.cause));
     node["confidence"] = text(name_of(entry.confidence));
     node["summary"] = entry.summary;
+    node["refused"] = entry.refused;
     node["refusals"] = entry.refusals;
     node["last"] = entry.last.known() ? json::value(entry.last.to_string()) : json::value(nullptr);
     node["takeover_possible"] = entry.takeover_possible;
@@ -150,28 +219,43 @@ json::object to_json(const Triage& triage) {
   return out;
 }
 
-std::string to_text(const Triage& triage, const TextStyle& style) {
+namespace {
+
+// "41 nodes refused: 38 RESTORED (snapshot went back to seq 8812), 2 DUPNAME, 1 TOKEN"; empty: none is.
+std::string headline(const Triage& triage, bool refused) {
+  const std::size_t nodes = refused ? triage.refused : triage.entries.size() - triage.refused;
+  if (nodes == 0) return "";
+  std::string parts;
+  for (const Group& group : groups_of(triage)) {
+    if (group.refused != refused) continue;
+    parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", group.nodes, name_of(group.cause));
+    if (group.event.seq != 0) parts += " (" + group.event.fact + ")";
+  }
+  return fmt::format("{} node{} {}: {}", nodes, nodes == 1 ? "" : "s", refused ? "refused" : "suspicious", parts);
+}
+
+}  // namespace
+
+std::string to_text(const Triage& triage, const TextStyle& style, const std::string& options) {
   const auto paint = [&](const char* code, std::string text) {
     return style.color ? fmt::format("\x1b[{}m{}\x1b[0m", code, text) : text;
   };
+  const std::string as_of = fmt::format("as of seq {}, {}", triage.as_of_seq,
+                                        triage.as_of_time.known() ? clock_text(triage.as_of_time) : "time not known");
   std::string out;
-  if (triage.entries.empty()) {
-    out = paint("32", "nothing is refused");
-  } else {
-    std::string parts;
-    for (const auto& [cause, count] : by_size(triage))
-      parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", count, name_of(cause));
-    const std::size_t all = triage.entries.size();
-    out = paint("1", fmt::format("{} node{} to look at: {}", all, all == 1 ? "" : "s", parts));
+  if (triage.entries.empty()) out = paint("32", "nothing is refused") + "   (" + as_of + ")\n";
+  for (const bool refused : {true, false}) {
+    const std::string head = headline(triage, refused);
+    if (head.empty()) continue;
+    for (const std::string& line : wrap_text(head, style.width)) out += paint("1", line) + "\n";
+    for (const TriageEntry& entry : triage.entries) {
+      if (entry.refused != refused) continue;
+      const std::string times = entry.refusals > 0 ? fmt::format("{}x", entry.refusals) : "";
+      out += fmt::format(" {:<10} {:<6}  {:<20} {:>7}  ledger replay --node {}{}\n", name_of(entry.cause),
+                         name_of(entry.confidence), entry.last.known() ? clock_text(entry.last) : "-", times, shell_word(entry.node), options);
+    }
   }
-  out += fmt::format("   (as of seq {}, {})\n", triage.as_of_seq,
-                     triage.as_of_time.known() ? triage.as_of_time.to_string() : "time not known");
-  for (const TriageEntry& entry : triage.entries) {
-    const std::string name = printable(entry.node, 253);
-    std::string last = entry.last.known() ? Time{entry.last.micros / 1'000'000 * 1'000'000}.to_string() : "-";
-    out += fmt::format(" {:<10} {:<6} {:<{}} {:<20}  ledger replay --node {}\n", name_of(entry.cause),
-                       name_of(entry.confidence), name, kNameWidth, last, name);
-  }
+  if (!triage.entries.empty()) out += paint("2", as_of) + "\n";
   if (triage.left_out > 0) out += fmt::format(" ... and {} more names that were not looked at\n", triage.left_out);
   for (const std::string& warning : triage.warnings) out += " beware: " + warning + "\n";
   return out;

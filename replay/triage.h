@@ -22,18 +22,23 @@ struct TriageEntry {
   Cause cause = Cause::kUnknown;
   Confidence confidence = Confidence::kLow;
   std::string summary;
+  bool refused = false;        // else it only looks suspicious
   std::uint64_t refusals = 0;  // of the password, since the last registration
   Time last;                   // when the name was last refused; not known for one that is not
   bool takeover_possible = false;
+  // What happened to the server that the explanation rests on: "snapshot went back to seq 8812". seq 0: nothing did.
+  Fact event;
 };
 
 struct Triage {
   Seq as_of_seq = 0;
   Time as_of_time;
-  // The cause that concerns most nodes first; within a cause by name.
+  // The refused ones first, then the suspicious ones; in each the cause that concerns most nodes first; within a cause
+  // by name.
   std::vector<TriageEntry> entries;
-  std::map<Cause, std::size_t> counts;
-  std::size_t left_out = 0;          // past the limit
+  std::map<Cause, std::size_t> counts;  // of both
+  std::size_t refused = 0;
+  std::size_t left_out = 0;  // past the limit
   std::vector<std::string> warnings;
 };
 
@@ -43,14 +48,18 @@ struct TriageOptions {
   std::size_t limit = 10'000;  // names explained
 };
 
+// What --since says: a span back from `now` (30m, 24h, 7d), a time, or "ever".
+Result<std::optional<Time>> parse_since(std::string_view text, Time now);
+
 // Names with an open refusal, names of refusals since `since` that were never bound, and names that share their
-// password with another one.
+// password with another one; of those whose binding somebody changed since then the ones that look as if it was wrong.
 Result<Triage> triage(const EventLog& log, const TriageOptions& options, const Progress& progress = {});
 
-// {"as_of":{"seq","time"},"counts":{"REBUILT":2},"nodes":[{"node","state","cause","confidence","summary","refusals",
-// "last","takeover_possible"}],"left_out","warnings"}
+// {"as_of":{"seq","time"},"refused","suspicious","counts":{"REBUILT":2},"groups":[{"cause","refused","nodes","event":
+// {"seq","what"}/null}],"nodes":[{"node","state","cause","confidence","summary","refused","refusals","last",
+// "takeover_possible"}],"left_out","warnings"}. `event` of a group is what all of its explanations rest on.
 boost::json::object to_json(const Triage& triage);
-// A headline and one line per node with the command that shows more.
-std::string to_text(const Triage& triage, const TextStyle& style = {});
+// A headline and one line per node with the command that shows more; `options` are added to that command.
+std::string to_text(const Triage& triage, const TextStyle& style = {}, const std::string& options = {});
 
 }  // namespace ledger::replay

@@ -25,6 +25,8 @@ constexpr const char* kFooter =
     "  ledger adopt --k3s-server-dir /var/lib/rancher/k3s/server --check     look, write nothing\n"
     "  ledger adopt --k3s-server-dir /var/lib/rancher/k3s/server\n"
     "  ledger adopt --k3s-server-dir ./copy/rke2/server --data-dir ./data --format json\n\n"
+    "Run it again when the k3s server's listener has got names meanwhile (agents were pointed at another name of\n"
+    "it): those are added to what was adopted.\n\n"
     "Exit status: 0 adopted, adopted before, or fit to be (--check); 1 refused or failed; 2 wrong usage. After an\n"
     "interruption run it again: until it is through, `ledger serve` refuses to start on the directory.\n";
 
@@ -76,6 +78,7 @@ json::object to_json(const AdoptReport& report, const std::string& data_dir) {
           {"separate_agent_token", report.separate_agent_token},
           {"node_passwd", report.has_node_passwd},
           {"listener_names", json::value_from(report.names)},
+          {"new_listener_names", json::value_from(report.new_names)},
           {"files", json::value_from(report.files)},
           {"record", report.record != 0 ? json::value(report.record) : json::value(nullptr)}};
 }
@@ -88,12 +91,13 @@ std::string describe(const AuthorityReport& ca) {
 
 std::string describe(const std::vector<std::string>& words) { return fmt::format("{}", fmt::join(words, ", ")); }
 
-void print_taken(const AdoptReport& report, const std::string& data_dir) {
+void print_taken(const AdoptReport& report, const std::string& data_dir, bool check) {
   const std::string program = report.program.empty() ? "k3s or RKE2" : report.program;
   const std::string from = printable(report.server_dir.string(), 400);
-  const char* did = report.outcome == AdoptOutcome::adopted   ? "adopted"
-                    : report.outcome == AdoptOutcome::already ? "nothing to do: adopted before,"
-                                                              : "nothing is in the way of adopting";
+  const char* did = report.outcome != AdoptOutcome::already
+                        ? report.outcome == AdoptOutcome::adopted ? "adopted" : "nothing is in the way of adopting"
+                    : report.new_names.empty() ? "nothing to do: adopted before,"
+                                               : "adopted before:";
   fmt::print("{} the {} server in {}\n", did, program, from);
   std::string out =
       filled("  server CA  ", describe(report.server_ca)) + filled("  client CA  ", describe(report.client_ca));
@@ -101,6 +105,11 @@ void print_taken(const AdoptReport& report, const std::string& data_dir) {
                                              report.separate_agent_token ? "one for servers, one for agents"
                                                                          : "one for servers and agents"));
   if (!report.names.empty()) out += filled("  names      ", describe(report.names));
+  if (!report.new_names.empty())
+    out +=
+        filled("  new names  ", describe(report.new_names) +
+                                    (check ? " (not added: only looked)"
+                                           : " (added; a running `ledger serve` takes them when it is restarted)"));
   out += filled("  files      ", describe(report.files));
   if (report.record != 0) out += fmt::format("  record     {} epoch_started (imported)\n", report.record);
   fmt::print("{}", out);
@@ -140,8 +149,7 @@ int run(const Arguments& arguments) {
   else if (report->outcome == AdoptOutcome::refused)
     print_refusal(*report);
   else
-    print_taken(*report, arguments.data_dir);
-  if (std::fflush(stdout) != 0) return fail({Errc::io, "the report could not be written to standard output"});
+    print_taken(*report, arguments.data_dir, arguments.check);
   return report->outcome == AdoptOutcome::refused ? 1 : 0;
 }
 

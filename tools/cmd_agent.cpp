@@ -4,7 +4,6 @@
 #include <filesystem>
 
 #include "api/agent.h"
-#include "ledger/credentials.h"
 #include "tools/commands.h"
 
 namespace ledger::tools {
@@ -26,8 +25,8 @@ constexpr const char* kFooter =
     "  rm -r ledger-agent/web-1         what rebuilding the machine does: the next join gets 403\n\n"
     "Generations: G1 k3s v1.17, G2 v1.19, G3 v1.20.0-2, G4 v1.20.4-v1.23.5, G5 v1.23.6-v1.26.1, G6 v1.26.2-v1.32.0,\n"
     "G7 v1.32.1 and later. With --tunnel the server can ask for the kubelet (ledger node probe): what listens on\n"
-    "--kubelet-port plays it. Certificates and keys lie in <state-dir>/agent, as in /var/lib/rancher/k3s/agent.\n"
-    "The agent's own log lines go to standard error.\n\n"
+    "--kubelet-port plays it. Certificates and keys lie in <state-dir>/agent, as in\n"
+    "/var/lib/rancher/{k3s,rke2}/agent. The agent's own log lines go to standard error.\n\n"
     "Exit status: 0 joined, 1 refused or failed, 2 wrong usage.\n";
 
 struct Arguments {
@@ -41,14 +40,6 @@ struct Arguments {
 };
 
 std::atomic<bool> interrupted{false};
-
-Result<Secret> read_token(const Arguments& arguments) {
-  if (arguments.token_file.empty()) return Secret(arguments.token);
-  Result<std::string> text = read_file(arguments.token_file, 8192);
-  if (!text) return Error{text.error().code, "--token-file: " + text.error().message};
-  Secret token(trim(*text));
-  return token;
-}
 
 // The request that decided: the last one, with the server's record of it where it named one.
 std::string where_it_ended(const api::AgentOutcome& outcome) {
@@ -106,7 +97,7 @@ void print_json(const api::AgentOutcome& outcome, const std::string& generation)
 
 int run(Arguments& arguments) {
   api::AgentOptions& options = arguments.agent;
-  Result<Secret> token = read_token(arguments);
+  Result<Secret> token = given_secret(arguments.token, arguments.token_file, "--token-file");
   if (!token) return fail(token.error());
   options.token = std::move(*token);
   const Result<api::Generation> generation = api::parse_generation(arguments.generation);

@@ -4,7 +4,6 @@
 #include <cstdio>
 
 #include "api/doctor.h"
-#include "ledger/credentials.h"
 #include "tools/commands.h"
 
 namespace ledger::tools {
@@ -44,15 +43,6 @@ std::string host_name() {
   char name[256] = "";
   ::gethostname(name, sizeof name - 1);
   return name;
-}
-
-Result<Secret> read_token(const Arguments& arguments) {
-  if (arguments.token_file.empty()) return Secret(trim(arguments.token));
-  Result<std::string> text = read_file(arguments.token_file, 8192);
-  if (!text) return Error{text.error().code, "--token-file: " + text.error().message};
-  Secret token(trim(*text));
-  explicit_bzero(text->data(), text->size());
-  return token;
 }
 
 // ---- Text --------------------------------------------------------------------------------------------------
@@ -149,7 +139,7 @@ void print_json(const api::Diagnosis& diagnosis, const api::DoctorOptions& optio
 
 int run(Arguments& arguments) {
   api::DoctorOptions& options = arguments.doctor;
-  Result<Secret> token = read_token(arguments);
+  Result<Secret> token = given_secret(arguments.token, arguments.token_file, "--token-file");
   if (!token) return fail(token.error());
   options.token = std::move(*token);
   if (!arguments.generation.empty()) {
@@ -199,7 +189,8 @@ void add_doctor(CLI::App& app, int& exit_code) {
                       "Its files (default: /var/lib/rancher/k3s/agent, or rke2's)");
   command->add_option("--lb-server-port", doctor.balancer_port, "Port of the agent's load balancer")
       ->capture_default_str();
-  command->add_option("--generation", arguments->generation, "Judge as an agent of this generation: G1 to G5");
+  command->add_option("--generation", arguments->generation,
+                      "Judge as an agent of this generation: G1 to G7");
   command->add_flag("--rke2", doctor.rke2, "An RKE2 agent: its paths, headers and files");
   command->add_flag("--really-register", doctor.really_register,
                     "Ask a k3s server for a certificate as the agent would: may bind the name");

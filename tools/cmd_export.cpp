@@ -1,31 +1,49 @@
-// `ledger export`: the log as JSON Lines; what cannot be read is reported, never skipped in silence.
+// `ledger export`: the log, or a part of it, in the form that somebody else's tools read; what cannot be read is
+// reported, never skipped in silence.
 
-#include <unistd.h>
-
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <iostream>
 
+#include "ledger/credentials.h"
 #include "replay/export.h"
+#include "replay/redaction.h"
+#include "replay/triage.h"
 #include "tools/commands.h"
+#include "tools/export_file.h"
 #include "tools/progress_line.h"
 
 namespace ledger::tools {
 namespace {
 
 constexpr const char* kFooter =
-    "Every line is one record as docs/EVENTS.md describes it. No secrets are in it: passwords and tokens appear "
-    "as\n"
-    "fingerprints only. With --node, the export is everything that bears on that node, and replaying it gives the\n"
-    "same answer as replaying the log.\n\n"
+    "Formats (docs/EXPORTS.md has the mapping, kind by kind):\n"
+    "  jsonl        every field of every record (docs/EVENTS.md); `ledger replay --input` reads it\n"
+    "  csv          for a spreadsheet; cells that would be formulas begin with '\n"
+    "  cloudevents, ocsf, ecs, k8s-audit, cef, syslog\n\n"
+    "No secrets are in it: passwords and tokens appear as fingerprints only. With --node, the export is everything\n"
+    "that bears on that node, and replaying it gives the same answer as replaying the log.\n\n"
+    "With --cursor FILE an export goes on where the last one ended. In a file (--output) every record is exactly\n"
+    "once, whatever was killed when; on standard output a record may come twice after a crash, and none is lost.\n\n"
+    "--redact replaces names or addresses by pseudonyms, the same for the same value within an export; with the same\n"
+    "--redact-key also in the next one. Notes are left out.\n\n"
     "Examples:\n"
     "  ledger export > all.jsonl\n"
-    "  ledger export --from 2024-06-01T00:00:00Z --to 2024-06-30T23:59:59Z --output june.jsonl\n"
-    "  ledger export --from 8991 --to 9042\n"
+    "  ledger export --from 2024-06-01T00:00:00Z --to 2024-06-30T23:59:59Z --zstd --output june.jsonl.zst\n"
+    "  ledger export --format ocsf --cursor siem.cursor --output siem.ocsf.jsonl     every hour, from cron\n"
+    "  ledger export --kind password_rejected,token_rejected --format csv --output refused.csv\n"
+    "  ledger export --cause REBUILT > rebuilt.jsonl           records of the nodes whose explanation says so now\n"
+    "  ledger export --input june.jsonl --format csv --output june.csv     an export in another form, anywhere\n"
     "  ledger export --node web-1 --output web-1.jsonl && ledger replay --node web-1 --input web-1.jsonl\n\n"
     "Exit status: 0 complete, 1 failed or some records could not be read, 2 wrong usage.\n";
 
 struct Arguments {
-  std::string data_dir = kDefaultDataDir, format = "jsonl", from, to, node, output;
+  std::string data_dir = kDefaultDataDir, format = "jsonl", from, to, node, cause, input, output, cursor, redact_key;
+  std::vector<std::string> kinds, redact;
+  std::optional<Seq> after_seq;
+  bool zstd = false;
 };
 
 Result<replay::ExportRange> range_of(const Arguments& arguments) {
@@ -39,78 +57,183 @@ Result<replay::ExportRange> range_of(const Arguments& arguments) {
   };
   if (const Result<void> from = read("--from", arguments.from, range.from); !from) return from.error();
   if (const Result<void> to = read("--to", arguments.to, range.to); !to) return to.error();
+  if (arguments.after_seq) range.from.seq = *arguments.after_seq + 1;
   return range;
 }
 
-Result<replay::ExportReport> write_export(const Arguments& arguments, const replay::ExportRange& range,
-                                          std::FILE* out) {
-  const auto log = EventLog::follow({.dir = std::filesystem::path(arguments.data_dir) / "events"});
-  if (!log) return log.error();
-  const auto sink = [&](std::string_view line) {
-    return std::fwrite(line.data(), 1, line.size(), out) == line.size();
-  };
-  if (!arguments.node.empty()) return replay::export_node(**log, arguments.node, range, sink);
-  ProgressLine progress("exporting");
-  return replay::export_jsonl(**log, range, sink, std::ref(progress));
+Result<std::vector<Kind>> kinds_of(const Arguments& arguments) {
+  std::vector<Kind> kinds;
+  for (const std::string& name : arguments.kinds) {
+    const std::optional<Kind> kind = kind_from_name(name);
+    if (!kind) return Error{Errc::invalid, "--kind: '" + printable(name, 60) + "' is no kind of record (docs/EVENTS.md)"};
+    kinds.push_back(*kind);
+  }
+  return kinds;
 }
 
-// To a file: under another name until it is complete, so that half an export never looks like one.
-Result<replay::ExportReport> export_to_file(const Arguments& arguments, const replay::ExportRange& range) {
-  const std::string partial = arguments.output + ".part";
-  std::FILE* out = std::fopen(partial.c_str(), "wbe");
-  const auto failed = [&] {
-    const Error error{Errc::io, "cannot write " + printable(partial, 200) + ": " + std::strerror(errno)};
-    std::remove(partial.c_str());
-    return error;
+Result<Secret> redaction_key(const Arguments& arguments) {
+  if (arguments.redact_key.empty()) return random_secret(32);
+  Result<Secret> key = read_secret_file(arguments.redact_key, 4096);
+  if (!key) return Error{key.error().code, "--redact-key " + printable(arguments.redact_key, 200) + ": " + key.error().message};
+  if (key->reveal().size() < 16)
+    return Error{Errc::invalid, "--redact-key: fewer than 16 bytes; make one with `openssl rand -hex 32`"};
+  return key;
+}
+
+// What of the options does not need the log.
+Result<replay::ExportOptions> options_of(const Arguments& arguments) {
+  replay::ExportOptions options;
+  Result<replay::ExportRange> range = range_of(arguments);
+  if (!range) return range.error();
+  options.range = *range;
+  Result<std::vector<Kind>> kinds = kinds_of(arguments);
+  if (!kinds) return kinds.error();
+  options.kinds = std::move(*kinds);
+  options.format = *replay::audit_format_from_name(arguments.format);
+  options.source.version = LEDGER_VERSION;
+  if (arguments.redact.empty()) return options;
+  Result<Secret> key = redaction_key(arguments);
+  if (!key) return key.error();
+  const auto wants = [&](const char* what) {
+    return std::find(arguments.redact.begin(), arguments.redact.end(), what) != arguments.redact.end();
   };
-  if (out == nullptr) return failed();
-  Result<replay::ExportReport> report = write_export(arguments, range, out);
-  const bool flushed = std::fflush(out) == 0 && fsync(fileno(out)) == 0;
-  if (std::fclose(out) != 0 || !flushed) return failed();
-  if (!report) {
-    std::remove(partial.c_str());
-    return report;
+  const auto redaction = std::make_shared<replay::Redaction>(std::move(*key), wants("names"), wants("addresses"));
+  options.change = [redaction](Record& record) { redaction->apply(record); };
+  return options;
+}
+
+// The nodes whose explanation names this cause now.
+Result<std::vector<std::string>> nodes_of_cause(const EventLog& log, const std::string& cause) {
+  const Result<replay::Triage> triage = replay::triage(log, {});
+  if (!triage) return triage.error();
+  std::vector<std::string> nodes;
+  for (const replay::TriageEntry& entry : triage->entries)
+    if (name_of(entry.cause) == cause) nodes.push_back(entry.node);
+  if (nodes.empty()) return Error{Errc::not_found, "no node's explanation is " + printable(cause, 40) + " now; `ledger triage` lists them"};
+  return nodes;
+}
+
+Result<replay::ExportReport> write_records(const EventLog& log, const Arguments& arguments,
+                                           const replay::ExportOptions& options, ExportFile& out) {
+  const auto sink = [&](std::string_view line) { return out.write(line); };
+  if (!arguments.node.empty()) return replay::export_node(log, arguments.node, options, sink);
+  ProgressLine progress("exporting");
+  return replay::export_log(log, options, sink, std::ref(progress));
+}
+
+int tell_report(const replay::ExportReport& report, const Arguments& arguments, bool to_file) {
+  for (const replay::Hole& hole : report.holes)
+    std::fprintf(stderr, "ledger: %s %llu is not in the export: %s\n", hole.line != 0 ? "line" : "record",
+                 static_cast<unsigned long long>(hole.line != 0 ? hole.line : hole.seq),
+                 printable(hole.reason, 300).c_str());
+  if (report.hole_count > 0)
+    return fail({Errc::corrupt, std::to_string(report.hole_count) +
+                                    " record(s) could not be read" +
+                                    (arguments.input.empty() ? "; `ledger verify` says what is damaged" : "")});
+  if (to_file)
+    std::fprintf(stderr, "ledger: %llu records, %llu to %llu, in %s\n",
+                 static_cast<unsigned long long>(report.records), static_cast<unsigned long long>(report.first),
+                 static_cast<unsigned long long>(report.last), printable(arguments.output, 200).c_str());
+  return 0;
+}
+
+// Where the last export of this cursor ended; a fresh one where there was none.
+Result<ExportCursor> cursor_of(const EventLog& log, const Arguments& arguments) {
+  Result<ExportCursor> cursor = ExportCursor::read(arguments.cursor);
+  if (!cursor && cursor.error().code != Errc::not_found) return cursor;
+  if (!cursor) return ExportCursor{.log = log.id(), .format = arguments.format};
+  if (cursor->log != log.id())
+    return Error{Errc::conflict, "the cursor " + printable(arguments.cursor, 200) + " is of another log (" +
+                                     printable(cursor->log, 40) + "); this one is " + log.id()};
+  if (cursor->format != arguments.format)
+    return Error{Errc::conflict, "the cursor " + printable(arguments.cursor, 200) + " is of an export as " +
+                                     printable(cursor->format, 40)};
+  if (cursor->seq > log.head())
+    return Error{Errc::conflict, "the cursor " + printable(arguments.cursor, 200) + " is at record " +
+                                     std::to_string(cursor->seq) + ", and the log ends at " +
+                                     std::to_string(log.head()) + ": is this a restored copy?"};
+  return cursor;
+}
+
+int run_from_file(const Arguments& arguments, const replay::ExportOptions& options) {
+  std::ifstream file;
+  if (arguments.input != "-") {
+    file.open(arguments.input, std::ios::binary);
+    if (!file) return fail({Errc::io, "cannot read " + printable(arguments.input, 200) + ": " + std::strerror(errno)});
   }
-  if (std::rename(partial.c_str(), arguments.output.c_str()) != 0) return failed();
-  return report;
+  Result<ExportFile> out = ExportFile::create(arguments.output, arguments.zstd);
+  if (!out) return fail(out.error());
+  const auto report = replay::export_stream(arguments.input == "-" ? std::cin : file, options,
+                                            [&](std::string_view line) { return out->write(line); });
+  if (!report) return fail(report.error());
+  if (const Result<std::uint64_t> written = out->finish(); !written) return fail(written.error());
+  return tell_report(*report, arguments, !out->is_stdout());
 }
 
 int run(const Arguments& arguments) {
-  const Result<replay::ExportRange> range = range_of(arguments);
-  if (!range) return fail(range.error()), 2;
-  const bool to_file = !arguments.output.empty() && arguments.output != "-";
-  const Result<replay::ExportReport> report =
-      to_file ? export_to_file(arguments, *range) : write_export(arguments, *range, stdout);
+  Result<replay::ExportOptions> options = options_of(arguments);
+  if (!options) return fail(options.error()), 2;
+  if (!arguments.input.empty()) return run_from_file(arguments, *options);
+  const auto log = EventLog::follow({.dir = std::filesystem::path(arguments.data_dir) / "events"});
+  if (!log) return fail(log.error());
+  options->source.log = (*log)->id();
+  if (!arguments.cause.empty()) {
+    Result<std::vector<std::string>> nodes = nodes_of_cause(**log, arguments.cause);
+    if (!nodes) return fail(nodes.error());
+    options->nodes = std::move(*nodes);
+  }
+  std::optional<ExportCursor> cursor;
+  if (!arguments.cursor.empty()) {
+    Result<ExportCursor> read = cursor_of(**log, arguments);
+    if (!read) return fail(read.error());
+    cursor = std::move(*read);
+    options->range.from.seq = cursor->seq + 1;
+    options->with_header = cursor->seq == 0;
+  }
+  Result<ExportFile> out = cursor ? ExportFile::append(arguments.output, cursor->bytes, arguments.zstd)
+                                  : ExportFile::create(arguments.output, arguments.zstd);
+  if (!out) return fail(out.error());
+  const Result<replay::ExportReport> report = write_records(**log, arguments, *options, *out);
   if (!report) return fail(report.error());
-  if (std::fflush(stdout) != 0) return fail({Errc::io, "the export could not be written to standard output"});
-  for (const replay::Hole& hole : report->holes)
-    std::fprintf(stderr, "ledger: record %llu is not in the export: %s\n",
-                 static_cast<unsigned long long>(hole.seq), printable(hole.reason, 300).c_str());
-  if (report->hole_count > 0)
-    return fail({Errc::corrupt, std::to_string(report->hole_count) +
-                                    " record(s) could not be read; `ledger verify` says "
-                                    "what is damaged"});
-  if (to_file)
-    std::fprintf(stderr, "ledger: %llu records, %llu to %llu, in %s\n",
-                 static_cast<unsigned long long>(report->records), static_cast<unsigned long long>(report->first),
-                 static_cast<unsigned long long>(report->last), printable(arguments.output, 200).c_str());
-  return 0;
+  const Result<std::uint64_t> bytes = out->finish();
+  if (!bytes) return fail(bytes.error());
+  if (cursor) {
+    cursor->seq = std::max(cursor->seq, report->seen);
+    cursor->bytes = *bytes;
+    if (const Result<void> kept = cursor->write(arguments.cursor); !kept) return fail(kept.error());
+  }
+  return tell_report(*report, arguments, !out->is_stdout());
 }
 
 }  // namespace
 
 void add_export(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("export", "The log, or one node's part of it, as JSON Lines");
+  CLI::App* command = app.add_subcommand("export", "The log, or a part of it, for archives and audit tools");
   command->footer(kFooter);
   auto arguments = std::make_shared<Arguments>();
   command->add_option("--data-dir", arguments->data_dir, "The server's data directory")->capture_default_str();
   command->add_option("--format", arguments->format, "Of the export")
-      ->check(CLI::IsMember({"jsonl"}))
+      ->check(CLI::IsMember(replay::audit_format_names()))
       ->capture_default_str();
-  command->add_option("--from", arguments->from, "First record: a time (RFC 3339) or a record number");
+  auto* input = command->add_option("--input", arguments->input, "A JSON Lines export instead of the log, - for standard input");
+  auto* from = command->add_option("--from", arguments->from, "First record: a time (RFC 3339) or a record number");
   command->add_option("--to", arguments->to, "Last record, likewise");
-  command->add_option("--node", arguments->node, "Only what bears on this node");
+  auto* after = command->add_option("--after-seq", arguments->after_seq, "Records behind this number only")->excludes(from);
+  auto* node = command->add_option("--node", arguments->node, "Only what bears on this node");
+  command->add_option("--kind", arguments->kinds, "Only records of these kinds, separated by commas")->delimiter(',');
+  command->add_option("--cause", arguments->cause, "Only records of nodes whose explanation names this cause")->excludes(node)->excludes(input);
+  command->add_option("--redact", arguments->redact, "names, addresses, or both")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"names", "addresses"}));
+  command->add_option("--redact-key", arguments->redact_key, "File with a key, so that pseudonyms stay over exports");
   command->add_option("--output", arguments->output, "File to write (default: standard output)");
+  command->add_flag("--zstd", arguments->zstd, "Compress with Zstandard");
+  command->add_option("--cursor", arguments->cursor, "File that remembers where the export ended")
+      ->excludes(from)
+      ->excludes(after)
+      ->excludes(node)
+      ->excludes(input);
+  node->excludes(input);
   command->callback([arguments, &exit_code] { exit_code = run(*arguments); });
 }
 

@@ -5,7 +5,6 @@
 #include <cstdlib>
 
 #include "api/server.h"
-#include "ledger/credentials.h"
 #include "tools/commands.h"
 
 namespace ledger::tools {
@@ -19,6 +18,7 @@ constexpr const char* kFooter =
     "  ledger serve --program rke2                       agents of RKE2: supervisor on 9345, kube API on 6443\n"
     "  ledger serve --https-port 6443 --supervisor-port 9345    the same split for k3s: agents send kube API\n"
     "                                                    traffic to 6443 of this host, everything else to 9345\n"
+    "  ledger serve --program rke2 --external-kube-api   beside the cluster's kube-apiserver, which has 6443 here\n"
     "  ledger serve --trusted-proxy 10.0.0.2 --trusted-proxy 10.0.0.3 --tls-san vip.example.org\n"
     "                                                    behind load balancers that send the PROXY protocol\n\n"
     "Agents join with the token in <data-dir>/node-token:\n"
@@ -39,21 +39,13 @@ struct Arguments {
   std::string log_level = "info";
 };
 
-// One of: the option's text, the file's first line, nothing.
-Result<Secret> secret_from(const std::string& text, const std::string& file) {
-  if (!text.empty()) return Secret(text);
-  if (file.empty()) return Secret();
-  const Result<std::string> read = read_file(file, 8192);
-  if (!read) return read.error();
-  return Secret(trim(*read));
-}
-
-std::string join_lines(const api::Server& server, const Program& program) {
+std::string join_lines(const api::Server& server, const Program& program, bool is_external) {
   const std::string token_file = (server.data_dir() / "node-token").string();
   std::string lines = fmt::format("ledger {} is ready on {} (data in {})\n", LEDGER_VERSION, server.url(),
                                   server.data_dir().string());
   if (server.https_port() != server.port())
-    lines += fmt::format("kube API paths:     port {}\n", server.https_port());
+    lines +=
+        fmt::format("kube API paths:     port {}{}\n", server.https_port(), is_external ? ", not opened here" : "");
   lines += fmt::format("{:<20}{} agent --server {} --token-file {}\n", fmt::format("join {} {} agent:", &program == &kRke2 ? "an" : "a", program.name),
                        program.name, server.url(), token_file);
   return lines + fmt::format("or a played one:    ledger agent {}--server {} --token-file {} --node-name demo-1{}\n",
@@ -70,15 +62,17 @@ int serve(Arguments& arguments) {
   options.program = *program;
   if (arguments.supervisor_port_given->count() > 0) options.supervisor_port = arguments.supervisor_port;
   options.watch_nodes.path = arguments.watch_kubeconfig;
-  Result<Secret> token = secret_from(arguments.token, arguments.token_file);
+  Result<Secret> token = given_secret(arguments.token, arguments.token_file, "--token-file");
   if (!token) return fail(token.error());
-  Result<Secret> agent_token = secret_from(arguments.agent_token, arguments.agent_token_file);
+  Result<Secret> agent_token =
+      given_secret(arguments.agent_token, arguments.agent_token_file, "--agent-token-file");
   if (!agent_token) return fail(agent_token.error());
   options.token = std::move(*token);
   options.agent_token = std::move(*agent_token);
+  const bool is_external = options.external_kube_api;
   const Result<std::unique_ptr<api::Server>> server = api::Server::start(std::move(options));
   if (!server) return fail(server.error());
-  std::fputs(join_lines(**server, **program).c_str(), stdout);
+  std::fputs(join_lines(**server, **program, is_external).c_str(), stdout);
   std::fflush(stdout);
   const Result<void> stopped = (*server)->run();
   if (stopped) return 0;
@@ -107,6 +101,10 @@ void add_serve(CLI::App& app, int& exit_code) {
       "--supervisor-port", arguments->supervisor_port,
       "Port agents join at, where it is another one (default: --https-port; rke2: 9345). --https-port then has "
       "what agents ask of a kube-apiserver only");
+  command->add_flag(
+      "--external-kube-api", server.external_kube_api,
+      "The cluster's kube-apiserver has --https-port of the advertised address: agents are told so, and\n"
+      "only the supervisor's port is opened here");
   command->add_option("--advertise-address", server.advertise_address,
                       "IP address agents are told to use (default: this machine's first)");
   command->add_option("--trusted-proxy", server.trusted_proxies,

@@ -81,7 +81,6 @@ int run(const Arguments& arguments) {
   const bool to_file = !arguments.output.empty() && arguments.output != "-";
   const Result<replay::StateReport> report = to_file ? write_file_of_state(arguments) : write_state(arguments, stdout);
   if (!report) return fail(report.error());
-  if (std::fflush(stdout) != 0) return fail({Errc::io, "the export could not be written to standard output"});
   if (report->left_out.empty()) return 0;
   name_left_out(arguments, *report);
   return 1;

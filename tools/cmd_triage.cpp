@@ -1,11 +1,8 @@
 // `ledger triage`: every node that is refused or suspicious now, grouped by cause.
 
-#include <unistd.h>
-
 #include <boost/json.hpp>
-#include <charconv>
-#include <cstdlib>
 
+#include "replay/remedies.h"
 #include "replay/triage.h"
 #include "tools/commands.h"
 #include "tools/progress_line.h"
@@ -14,9 +11,11 @@ namespace ledger::tools {
 namespace {
 
 constexpr const char* kFooter =
-    "Explains every name that is refused now, every name that was turned away since --since, and every name that\n"
-    "shares its password with another one. The cause that concerns most nodes comes first: many at once is a\n"
-    "matter of the server, not of the nodes. Names that strangers only claimed are in it, too.\n\n"
+    "Explains every name that was refused since --since and still is, then every name that looks suspicious although\n"
+    "it is not refused: it shares its password with another one, or somebody changed its binding and what came after\n"
+    "looks wrong. The cause that concerns most nodes comes first: many at once is a matter of the server, not of the\n"
+    "nodes, and the headline names what happened to it. Names that strangers only claimed are in it, too.\n"
+    "The same over HTTPS: GET /ledger/v1/triage?since=24h.\n\n"
     "Examples:\n"
     "  ledger triage                                 the last 24 hours\n"
     "  ledger triage --since 7d                      a week; also 30m, 12h, a time (RFC 3339), or `ever`\n"
@@ -27,24 +26,9 @@ struct Arguments {
   std::string data_dir = kDefaultDataDir, since = "24h", format = "text";
 };
 
-// "30m", "24h", "7d", a time, or "ever".
-Result<std::optional<Time>> parse_since(const std::string& text) {
-  if (text == "ever") return std::optional<Time>();
-  std::int64_t count = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
-  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-  const std::int64_t seconds = unit == "m" ? 60 : unit == "h" ? 3600 : unit == "d" ? 86400 : 0;
-  if (error == std::errc() && seconds != 0 && count > 0 && count <= 36'500)
-    return std::optional<Time>(Time::now().plus_seconds(-count * seconds));
-  const Result<Time> time = Time::parse(text);
-  if (time) return std::optional<Time>(*time);
-  return Error{Errc::invalid, "--since '" + printable(text, 40) +
-                                  "' is not a span like 30m, 24h or 7d, not a time (RFC 3339), and not `ever`"};
-}
-
 int run(const Arguments& arguments) {
-  const auto since = parse_since(arguments.since);
-  if (!since) return fail(since.error()), 2;
+  const auto since = replay::parse_since(arguments.since, Time::now());
+  if (!since) return fail({Errc::invalid, "--since: " + since.error().message}), 2;
   const auto log = EventLog::follow({.dir = std::filesystem::path(arguments.data_dir) / "events"});
   if (!log) return fail(log.error());
   replay::TriageOptions options;
@@ -52,10 +36,11 @@ int run(const Arguments& arguments) {
   ProgressLine progress("explaining");
   const Result<replay::Triage> found = replay::triage(**log, options, std::ref(progress));
   if (!found) return fail(found.error());
+  const bool elsewhere = arguments.data_dir != kDefaultDataDir;
+  const std::string where = elsewhere ? " --data-dir " + replay::shell_word(arguments.data_dir) : "";
   const std::string text = arguments.format == "json" ? boost::json::serialize(replay::to_json(*found)) + "\n"
-                                                      : replay::to_text(*found, style_of_terminal());
+                                                      : replay::to_text(*found, style_of_terminal(), where);
   std::fwrite(text.data(), 1, text.size(), stdout);
-  if (std::fflush(stdout) != 0) return fail({Errc::io, "the answer could not be written to standard output"});
   return 0;
 }
 

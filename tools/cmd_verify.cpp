@@ -76,7 +76,6 @@ int run(const std::string& data_dir, const std::string& format) {
     std::printf("%s\n", json::serialize(to_json(*report)).c_str());
   else
     print_text(*report);
-  if (std::fflush(stdout) != 0) return fail({Errc::io, "the report could not be written to standard output"});
   return report->sound() ? 0 : 1;
 }
 

@@ -1,11 +1,13 @@
 // The commands of the `ledger` program. Each adds its subcommand, with help and examples, and sets `exit_code`
-// when it ran: 0 done, 1 refused or failed, 2 wrong usage (CLI11's own errors end as 2 too).
+// when it ran: 0 done, 1 refused or failed, 2 wrong usage (CLI11's own errors end as 2 too). What it prints on
+// standard output need not be flushed, nor looked after: main() does, and what could not be written is status 1.
 #pragma once
 
 #include <CLI/CLI.hpp>
 #include <string>
 
 #include "ledger/result.h"
+#include "ledger/types.h"
 #include "replay/render.h"
 
 namespace ledger::tools {
@@ -32,6 +34,10 @@ replay::TextStyle style_of_terminal();
 
 // Prints "ledger: <message>" to standard error and returns 1.
 int fail(const Error& error);
+
+// A secret as people give one: the text itself, or a file that holds it; neither: empty. Without the white space
+// around it. Errors name `file_option`.
+Result<Secret> given_secret(const std::string& text, const std::string& file, const char* file_option);
 
 // Who calls, for the history: "alice@srv-1", through sudo the one who called it.
 std::string default_actor();

@@ -6,10 +6,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <string>
+#include <system_error>
 
+#include "ledger/credentials.h"
 #include "tools/commands.h"
 
 namespace ledger::tools {
@@ -26,6 +31,15 @@ int fail(const Error& error) {
   std::fflush(stdout);
   std::fprintf(stderr, "ledger: %s\n", error.message.c_str());
   return 1;
+}
+
+Result<Secret> given_secret(const std::string& text, const std::string& file, const char* file_option) {
+  if (!text.empty() || file.empty()) return Secret(trim(text));
+  Result<std::string> read = read_file(file, 8192);
+  if (!read) return Error{read.error().code, std::string(file_option) + ": " + read.error().message};
+  Secret secret(trim(*read));
+  explicit_bzero(read->data(), read->size());
+  return secret;
 }
 
 }  // namespace ledger::tools
@@ -80,10 +94,17 @@ int main(int argc, char** argv) {
   ledger::tools::add_man(app, exit_code);
   ledger::tools::add_doctor(app, exit_code);
   ledger::tools::add_watch_nodes(app, exit_code);
+  std::string not_written;
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    exit_code = app.exit(error) == 0 ? 0 : 2;
+  } catch (const std::system_error& error) {  // fmt::print, where the disk is full or the reader is gone
+    not_written = error.what();
   }
-  return exit_code;
+  if (std::fflush(stdout) != 0) not_written = std::strerror(errno);
+  const bool written = not_written.empty() && std::ferror(stdout) == 0;
+  if (written || exit_code != 0) return exit_code;
+  return ledger::tools::fail({ledger::Errc::io, "what this command says could not be written to standard output" +
+                                                    (not_written.empty() ? "" : ": " + not_written)});
 }

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "tests/support/bare_listener.h"
+#include "tests/support/local_listener.h"
 #include "tests/support/running_server.h"
 
 namespace ledger::api {
@@ -44,22 +45,9 @@ class Heard : public TunnelSession {
 // The kubelet: one connection, by hand.
 class Socket {
  public:
-  Socket() : listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    EXPECT_EQ(::bind(listener_, reinterpret_cast<sockaddr*>(&address), size), 0);
-    EXPECT_EQ(::listen(listener_, 8), 0);
-    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
-  }
-  ~Socket() {
-    hang_up();
-    ::close(listener_);
-  }
-  std::uint16_t port() const { return port_; }
-  void accept() { peer_ = ::accept(listener_, nullptr, nullptr); }
+  ~Socket() { hang_up(); }
+  std::uint16_t port() const { return listener_.port(); }
+  void accept() { peer_ = listener_.accept(); }
   void say(std::string_view text) { EXPECT_EQ(::send(peer_, text.data(), text.size(), 0), static_cast<ssize_t>(text.size())); }
   // What has arrived; empty: the other side hung up.
   std::string hear() {
@@ -73,8 +61,8 @@ class Socket {
   }
 
  private:
-  int listener_, peer_ = -1;
-  std::uint16_t port_ = 0;
+  test::LocalListener listener_;
+  int peer_ = -1;
 };
 
 class Relay : public testing::Test {

@@ -13,6 +13,7 @@
 #include "api/agent_config.h"
 #include "api/http_date.h"
 #include "tests/support/bare_listener.h"
+#include "tests/support/local_listener.h"
 #include "tests/support/paths.h"
 #include "tests/support/running_server.h"
 
@@ -139,25 +140,21 @@ TEST(DoctorAlone, AClosedPort) {
 
 // A listener whose queue is full drops what comes next, as a firewall does.
 TEST(DoctorAlone, ABlackHole) {
-  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const test::LocalListener listener(0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
+  address.sin_port = htons(listener.port());
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&address), size), 0);
-  ASSERT_EQ(::listen(listener, 0), 0);
-  ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
   std::vector<int> fillers;
   for (int i = 0; i < 4; ++i) {
     fillers.push_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    (void)!::connect(fillers.back(), reinterpret_cast<sockaddr*>(&address), size);
+    (void)!::connect(fillers.back(), reinterpret_cast<sockaddr*>(&address), sizeof address);
   }
   const Machine machine;
-  DoctorOptions options = machine.options(url_of(ntohs(address.sin_port)), "secret");
+  DoctorOptions options = machine.options(url_of(listener.port()), "secret");
   options.deadline = std::chrono::milliseconds(300);
   expect_failure(examine(options), "tcp", "a firewall drops the packets", "traceroute");
   for (const int fd : fillers) ::close(fd);
-  ::close(listener);
 }
 
 // ---- A server that is not what it should be ----------------------------------------------------------------
@@ -389,7 +386,7 @@ TEST_F(DoctorAtK3s, EveryRefusalOfACredentialHasItsOwnMeaning) {
   server_.config_status = 429;
   expect_failure(look(), "credentials", "too busy", "wait");
   server_.config_status = 404;
-  expect_failure(look(), "credentials", "has no /v1-k3s API", "URL");
+  expect_failure(look(), "credentials", "has no /v1-k3s/ API", "URL");
 }
 
 TEST_F(DoctorAtK3s, WhatTheServerSaysBackIsNotRepeated) {
@@ -410,18 +407,11 @@ TEST_F(DoctorAtK3s, AConfigDocumentThatAgentsCannotUse) {
 }
 
 TEST_F(DoctorAtK3s, SomethingThatDoesNotSpeakTls) {
-  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&address), size), 0);
-  ASSERT_EQ(::listen(listener, 4), 0);
-  ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
+  const test::LocalListener listener;
   // The TCP step's connection first, then the handshake's.
-  std::thread server([listener] {
+  std::thread server([&listener] {
     for (int i = 0; i < 2; ++i) {
-      const int fd = ::accept(listener, nullptr, nullptr);
+      const int fd = listener.accept();
       (void)!::write(fd, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
       char byte;
       while (::read(fd, &byte, 1) == 1) {
@@ -429,10 +419,9 @@ TEST_F(DoctorAtK3s, SomethingThatDoesNotSpeakTls) {
       ::close(fd);
     }
   });
-  expect_failure(examine(machine_.options(url_of(ntohs(address.sin_port)), "secret-word")), "tls",
-                 "does not speak TLS", "openssl s_client");
+  expect_failure(examine(machine_.options(url_of(listener.port()), "secret-word")), "tls", "does not speak TLS",
+                 "openssl s_client");
   server.join();
-  ::close(listener);
 }
 
 // ---- This machine ------------------------------------------------------------------------------------------
@@ -557,6 +546,36 @@ TEST(DoctorAtLedgers, AReplacedTokenIsCalledReplaced) {
   expect_failure(examine(options), "credentials", "this token was replaced", "ledger token show");
 }
 
+// Every step with RKE2's names: at a ledger that serves RKE2, and at nothing else.
+TEST(DoctorAtLedgers, AnRke2MachineAtALedgerOfRke2) {
+  const test::RunningServer server([](ServerOptions& options) {
+    options.program = &kRke2;
+    options.supervisor_port = 0;  // 9345 may be taken here
+  });
+  const Machine machine;
+  machine.set_password("password-of-web-1");
+  DoctorOptions rke2 = machine.options(url_of(server.port()),
+                                       std::string(trim(test::file_bytes(server.data_dir() / "agent-token"))));
+  rke2.rke2 = true;
+  const Diagnosis free = examine(rke2);
+  EXPECT_EQ(free.first_failure(), nullptr) << text_of(free);
+  EXPECT_THAT(step_of(free, "binding").detail, StartsWith("web-1 is free"));
+
+  HttpsRequest join = test::request_of("GET", "/v1-rke2/serving-kubelet.crt", server.agent());
+  join.headers = {{"Rke2-Node-Name", "web-1"}, {"Rke2-Node-Password", "password-of-web-1"}};
+  ASSERT_EQ(server.send(join).status, 200);
+  EXPECT_THAT(step_of(examine(rke2), "binding").detail, StartsWith("web-1 is bound to this machine's password"));
+  machine.set_password("password-after-rebuild");
+  const Diagnosis rebuilt = examine(rke2);
+  expect_failure(rebuilt, "binding", "web-1 is bound to another password", "sudo systemctl restart rke2-agent");
+  EXPECT_THAT(text_of(rebuilt), Not(HasSubstr("k3s")));
+
+  rke2.rke2 = false;
+  const Diagnosis as_k3s = examine(rke2);
+  expect_failure(as_k3s, "credentials", "has no /v1-k3s/ API", "correct the agent's URL");
+  EXPECT_THAT(as_k3s.first_failure()->detail, HasSubstr("--rke2 for RKE2"));
+}
+
 std::vector<std::pair<std::string, NodeState>> projection_of(const test::RunningServer& server) {
   std::vector<std::pair<std::string, NodeState>> out;
   EXPECT_TRUE(server.log()->each_node([&](std::string_view name, const Result<NodeState>& state) {
@@ -648,6 +667,7 @@ TEST_F(DoctorAtLedger, TheCommandInTextAndJson) {
   EXPECT_EQ(value.at("first_failing_step"), "binding");
   EXPECT_EQ(value.at("fine"), false);
   EXPECT_EQ(value.at("steps").as_array().size(), 15u);
+  EXPECT_EQ(test::run_command(command + " --generation G7").status, 1);
   EXPECT_EQ(test::run_command(command + " --generation G99").status, 2);
   EXPECT_EQ(test::run_command(std::string(test::ledger_binary()) + " doctor").status, 2);
 }

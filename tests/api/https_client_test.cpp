@@ -1,22 +1,22 @@
 // The client against a TLS server on plain OpenSSL: what Go's client is known to do on the wire, and its words.
 #include "api/https_client.h"
 
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <functional>
+#include <semaphore>
 #include <thread>
 
 #include "api/websocket_client.h"
 #include "ledger/credentials.h"
 #include "ledger/issuer.h"
+#include "tests/support/local_listener.h"
 #include "tests/support/temp_dir.h"
 
 namespace ledger::api {
@@ -47,32 +47,22 @@ class TlsServer {
     context_ = SSL_CTX_new(TLS_server_method());
     load(certificate);
     SSL_CTX_set_verify(context_, SSL_VERIFY_PEER, [](int, X509_STORE_CTX*) { return 1; });
-    listener_ = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    EXPECT_EQ(::bind(listener_, reinterpret_cast<sockaddr*>(&address), size), 0);
-    EXPECT_EQ(::listen(listener_, 16), 0);
-    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
     thread_ = std::thread([this] { serve(); });
   }
 
   ~TlsServer() {
     stop();
-    ::close(listener_);
     SSL_CTX_free(context_);
   }
 
   // Waits for the connection in progress to end; what was noted is complete then.
   void stop() {
     if (!thread_.joinable()) return;
-    ::shutdown(listener_, SHUT_RDWR);
+    listener_.shut_down();
     thread_.join();
   }
 
-  std::uint16_t port() const { return port_; }
+  std::uint16_t port() const { return listener_.port(); }
   const std::vector<int>& alerts() const { return alerts_; }
   int connections() const { return connections_; }
 
@@ -93,7 +83,7 @@ class TlsServer {
 
   void serve() {
     for (;;) {
-      const int fd = ::accept(listener_, nullptr, nullptr);
+      const int fd = listener_.accept();
       if (fd < 0) return;
       ++connections_;
       SSL* ssl = SSL_new(context_);
@@ -112,8 +102,7 @@ class TlsServer {
 
   Script script_;
   SSL_CTX* context_ = nullptr;
-  int listener_ = -1;
-  std::uint16_t port_ = 0;
+  test::LocalListener listener_;
   int connections_ = 0;
   std::vector<int> alerts_;
   std::thread thread_;
@@ -312,6 +301,126 @@ TEST_F(HttpsClientTest, AServerThatNeverAnswersCostsTheTimeoutAndNoMore) {
   options.timeout = 50ms;
   EXPECT_EQ(error_of(std::move(options)),
             "context deadline exceeded (Client.Timeout exceeded while awaiting headers)");
+}
+
+// ---- answers without an end -------------------------------------------------------------------------------
+
+constexpr const char* kChunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+class StreamTest : public HttpsClientTest {
+ protected:
+  // What a stream brings: the pieces, an end or an error. `enough`: when to stop taking pieces.
+  struct Heard {
+    std::string body;
+    int empty_pieces = 0;
+    Result<HttpsResponse> end = Error{Errc::io, "never ended"};
+  };
+  Heard stream(const TlsServer& server, std::chrono::milliseconds silence = 60s,
+               const std::function<bool(const Heard&)>& enough = {}) {
+    HttpsOptions options = to(server);
+    options.timeout = timeout_;
+    auto client = HttpsClient::open(std::move(options));
+    Heard heard;
+    heard.end = client->stream({.target = "/watch"}, silence, [&](std::string_view piece) {
+      heard.body += piece;
+      heard.empty_pieces += piece.empty() ? 1 : 0;
+      if (on_piece_) on_piece_(piece);
+      return !enough || !enough(heard);
+    });
+    return heard;
+  }
+  static void answer(SSL* ssl, const std::string& text) {
+    read_until(ssl, "\r\n\r\n");
+    write_all(ssl, text);
+  }
+
+  std::chrono::milliseconds timeout_ = 30s;
+  std::function<void(std::string_view)> on_piece_;
+};
+
+TEST_F(StreamTest, EachPieceIsThereBeforeTheNextIsSent) {
+  std::binary_semaphore taken{0};
+  on_piece_ = [&](std::string_view piece) {
+    if (!piece.empty()) taken.release();
+  };
+  const TlsServer server(certificate_, [&](SSL* ssl) {
+    answer(ssl, kChunked);
+    for (const char* piece : {"3\r\none\r\n", "3\r\ntwo\r\n", "5\r\nthree\r\n"}) {
+      write_all(ssl, piece);
+      taken.acquire();
+    }
+    write_all(ssl, "0\r\n\r\n");
+  });
+  const Heard heard = stream(server);
+  EXPECT_TRUE(heard.end) << heard.end.error().message;
+  EXPECT_EQ(heard.body, "onetwothree");
+  EXPECT_EQ(heard.end->status, 200);
+  EXPECT_EQ(heard.end->body, "") << "it is not kept";
+}
+
+TEST_F(StreamTest, EndsWithItsLengthOrWithTheConnection) {
+  for (const char* head : {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 200 OK\r\n\r\nhello"}) {
+    const TlsServer server(certificate_, [&](SSL* ssl) { answer(ssl, head); });
+    const Heard heard = stream(server);
+    EXPECT_TRUE(heard.end) << head << heard.end.error().message;
+    EXPECT_EQ(heard.body, "hello") << head;
+  }
+}
+
+TEST_F(StreamTest, WhoHasHadEnoughEndsItWithoutAnError) {
+  const TlsServer server(certificate_, [](SSL* ssl) {
+    answer(ssl, kChunked + std::string("3\r\none\r\n"));
+    read_until(ssl, "never");  // until the client leaves
+  });
+  Heard heard = stream(server, 60s, [](const Heard& so_far) { return so_far.body == "one"; });
+  EXPECT_TRUE(heard.end) << heard.end.error().message;
+  // Also while nothing arrives: that is how a watcher is stopped.
+  heard = stream(server, 60s, [](const Heard& so_far) { return so_far.empty_pieces == 2; });
+  EXPECT_TRUE(heard.end) << heard.end.error().message;
+  EXPECT_EQ(heard.body, "one");
+}
+
+TEST_F(StreamTest, SilenceIsAnErrorAndSoIsAnEndInTheMiddle) {
+  {
+    const TlsServer mute(certificate_, [](SSL* ssl) {
+      answer(ssl, kChunked + std::string("3\r\none\r\n"));
+      read_until(ssl, "never");
+    });
+    const Heard heard = stream(mute, 500ms);
+    EXPECT_FALSE(heard.end);
+    EXPECT_EQ(heard.body, "one");
+    EXPECT_GE(heard.empty_pieces, 1);
+  }
+  for (const char* rest : {"", "5\r\nhe", "zz\r\n"}) {
+    const TlsServer server(certificate_,
+                           [&](SSL* ssl) { answer(ssl, kChunked + std::string("3\r\none\r\n") + rest); });
+    const Heard heard = stream(server);
+    EXPECT_FALSE(heard.end) << rest;
+    EXPECT_TRUE(heard.body.starts_with("one")) << rest;
+  }
+}
+
+TEST_F(StreamTest, ARefusalIsReadWhole) {
+  const TlsServer server(certificate_, [](SSL* ssl) {
+    answer(ssl, "HTTP/1.1 410 Gone\r\nContent-Length: 7\r\n\r\ntoo");
+    write_all(ssl, " old");
+  });
+  const Heard heard = stream(server);
+  ASSERT_TRUE(heard.end) << heard.end.error().message;
+  EXPECT_EQ(heard.end->status_line() + ": " + heard.end->body, "410 Gone: too old");
+  EXPECT_EQ(heard.body, "");
+}
+
+TEST_F(StreamTest, HeadersMustComeWithinTheTimeout) {
+  timeout_ = 300ms;
+  const TlsServer server(certificate_, [](SSL* ssl) { read_until(ssl, "never"); });
+  EXPECT_FALSE(stream(server).end);
+  // Past them, only silence counts.
+  const TlsServer slow(certificate_, [](SSL* ssl) {
+    answer(ssl, kChunked);
+    read_until(ssl, "never");
+  });
+  EXPECT_TRUE(stream(slow, 60s, [](const Heard& so_far) { return so_far.empty_pieces == 3; }).end);
 }
 
 TEST_F(HttpsClientTest, HeadersCannotSmuggleLines) {

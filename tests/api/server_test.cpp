@@ -15,6 +15,7 @@
 
 #include "api/service.h"
 #include "api/websocket_client.h"
+#include "ledger/token_life.h"
 #include "tests/support/fault_fs.h"
 #include "tests/support/paths.h"
 #include "tests/support/raw_link.h"
@@ -70,8 +71,16 @@ TEST_F(StartErrors, AnotherServerHasTheDirectory) {
 
 TEST_F(StartErrors, ThePortIsTaken) {
   RunningServer server;
-  EXPECT_THAT(refusal("--listen 127.0.0.1 --https-port " + std::to_string(server.port()) + " --data-dir " + (dir_ / "data").string()),
-              AllOf(HasSubstr("cannot listen on 127.0.0.1:" + std::to_string(server.port())), HasSubstr("--https-port")));
+  const std::string taken = std::to_string(server.port()),
+                    listen = "--listen 127.0.0.1 --data-dir " + (dir_ / "data").string();
+  const std::string cannot = "cannot listen on 127.0.0.1:" + taken + ": Address already in use; ";
+  EXPECT_THAT(refusal(listen + " --https-port " + taken),
+              AllOf(HasSubstr(cannot), HasSubstr("another one with --https-port")));
+  EXPECT_THAT(refusal(listen + " --https-port 0 --supervisor-port " + taken),
+              AllOf(HasSubstr(cannot), HasSubstr("another one with --supervisor-port")));
+  EXPECT_THAT(refusal(listen + " --supervisor-port 0 --https-port " + taken),
+              AllOf(HasSubstr(cannot), HasSubstr("another one with --https-port"),
+                    HasSubstr("leave the port to it with --external-kube-api")));
   EXPECT_THAT(refusal("--listen 192.0.2.1 --https-port 0 --data-dir " + (dir_ / "data").string()),
               HasSubstr("--listen must be an address of this machine"));
 }
@@ -104,6 +113,7 @@ TEST_F(StartErrors, BadOptionsAreNamed) {
       {"--cluster-dns x", "--cluster-dns x"},
       {"--cluster-domain 'a b'", "a b"},
       {"--service-node-port-range 5", "--service-node-port-range 5"},
+      {"--external-kube-api", "name it with --supervisor-port"},
       {"--token K10abc", "--token: "},
       {"--agent-token K10::node:", "--agent-token: "},
       {"--token-file /nonexistent", "/nonexistent"},
@@ -392,6 +402,7 @@ class FullDiskService : public testing::Test {
     options.min_free_bytes = 1000;
     ledger_ = std::move(*Ledger::open(std::move(options)));
     credentials_ = *Credentials::open({.data_dir = dir_.path(), .token = Secret("pw"), .agent_token = {}, .log_exists = false});
+    EXPECT_TRUE(note_file_tokens(*ledger_, *credentials_, "test"));
     issuer_.emplace(*Issuer::open(dir_.path(), Time::now(), false));
     config_ = *AgentConfig::make({}, "10.0.0.1", 6443, std::string(96, 'a'));
     service_ = std::make_unique<Service>(*ledger_, *credentials_, *issuer_, *config_);

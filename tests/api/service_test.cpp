@@ -412,6 +412,27 @@ TEST(Service, PortsCanBeSplitForK3s) {
   EXPECT_FALSE(client->send(test::request_of("GET", "/apis")));
 }
 
+// A kube-apiserver on the same machine has the port already: agents are sent there, and it is not touched.
+TEST(Service, TheKubeApiMayBeAnotherPrograms) {
+  const RunningServer kube;
+  for (const Program* program : {&kK3s, &kRke2}) {
+    const RunningServer server([&](ServerOptions& options) {
+      options.program = program;
+      options.supervisor_port = 0;
+      options.https_port = kube.port();
+      options.external_kube_api = true;
+    });
+    ASSERT_NE(server.port(), kube.port());
+    const std::string prefix(program->path_prefix), port = std::to_string(kube.port());
+    const json::object document = json::parse(server.get(prefix + "config", server.agent()).body).as_object();
+    EXPECT_EQ(document.at("HTTPSPort").to_number<int>(), kube.port());
+    EXPECT_EQ(document.at("SupervisorPort").to_number<int>(), server.port());
+    EXPECT_EQ(server.get(prefix + "apiservers", server.agent()).body, "[\"127.0.0.1:" + port + "\"]\n");
+    EXPECT_EQ(server.get("/apis", server.agent()).status, 404);
+    EXPECT_EQ(kube.get("/ping").status, 200);
+  }
+}
+
 // ---- certificates that outlived their node ---------------------------------------------------------------
 
 // A G6 agent presents its certificate with every request, and drops it for one more try after a 401.

@@ -120,5 +120,52 @@ TEST_F(KillTest, NothingAcknowledgedIsLost) {
   std::printf("%d rounds, %zu acknowledged replies, all in the log\n", rounds(), acknowledged_.size());
 }
 
+// What `ledger token show` prints admits, at whatever moment a rotation was killed; and what a rotation told last is
+// that, or was replaced by one that nobody was told of.
+TEST_F(KillTest, ARotationIsDoneOrNot) {
+  std::mt19937 random(20240612);
+  const auto secret_shown = [&] {
+    const std::string token(trim(test::file_bytes(dir_ / "data" / "token")));
+    return token.substr(token.rfind(':') + 1);
+  };
+  int told = 0;
+  for (int round = 0; round < rounds(); ++round) {
+    ASSERT_TRUE(server_.start()) << server_.errors();
+    std::string last;
+    std::thread operators([&] {
+      auto https = server_.client();
+      for (;;) {
+        api::HttpsRequest request;
+        request.method = "POST";
+        request.target = "/ledger/v1/tokens/agent/rotate";
+        request.authorization = Secret("Bearer " + std::string(trim(test::file_bytes(dir_ / "data/cred/operator-token"))));
+        request.body = R"({"actor":"test","grace":"1h"})";
+        const auto response = https.send(request);
+        if (!response) return;
+        ASSERT_EQ(response->status, 200) << response->body;
+        const auto at = response->body.find("\"secret\":\"") + 10;
+        last = response->body.substr(at, response->body.find('"', at) - at);
+        ++told;
+      }
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(100 + static_cast<int>(random() % 400)));
+    server_.kill_now();
+    operators.join();
+    ASSERT_TRUE(server_.start()) << "after the kill of round " << round << ": " << server_.errors();
+    auto https = server_.client();
+    // kubelet_request() takes what the file shows.
+    const auto shown = https.send(test::kubelet_request(server_, "n-" + std::to_string(round), "pw"));
+    ASSERT_TRUE(shown && shown->status == 200) << (shown ? shown->body : shown.error().message);
+    if (!last.empty() && last != secret_shown()) {
+      api::HttpsRequest request = test::kubelet_request(server_, "m-" + std::to_string(round), "pw");
+      request.authorization = Secret("Basic " + base64("node:" + last));
+      const auto replaced = https.send(request);
+      ASSERT_TRUE(replaced && replaced->status == 200) << "not even in its grace period";
+    }
+    EXPECT_EQ(server_.stop(), 0) << server_.errors();
+  }
+  EXPECT_GT(told, rounds()) << "nothing was tested";
+}
+
 }  // namespace
 }  // namespace ledger

@@ -18,6 +18,7 @@
 
 #include "api/service.h"
 #include "ledger/event_log.h"
+#include "ledger/token_life.h"
 #include "tests/support/temp_dir.h"
 
 namespace ledger {
@@ -41,6 +42,7 @@ struct World {
     auto opened = Ledger::open(std::move(options));
     require(opened.has_value(), "the ledger opens");
     store = std::move(*opened);
+    require(note_file_tokens(*store, *credentials(), "fuzz").has_value(), "the tokens are known");
     service = std::make_unique<api::Service>(*store, *credentials(), *issuer(), *config());
   }
 

@@ -311,13 +311,43 @@ TEST_F(AdoptTest, SecondTimeThereIsNothingToDo) {
     EXPECT_EQ(adopt_now(server_, data_dir_, check).outcome, AdoptOutcome::already);
   EXPECT_THAT(records(), SizeIs(1));
   EXPECT_EQ(file_bytes(data_dir_ / "cred/fingerprint.key"), key);
-  // The listener of a living server goes on to collect names.
-  run("sed -i s/old.example.org/new.example.org/g tls/dynamic-cert.json");
-  EXPECT_EQ(adopt_now().outcome, AdoptOutcome::already);
+  EXPECT_THAT(adopt_now().new_names, IsEmpty());
   run("sed -i 's/^[0-9a-f]*,node/other,node/' cred/passwd && rm agent-token");
   const AdoptReport changed = adopt_now();
   EXPECT_THAT(changed.problems,
               ElementsAre(AllOf(HasSubstr("is in use"), HasSubstr("cred/passwd"), Not(HasSubstr("server-ca")))));
+}
+
+// The listener of a living server goes on to collect names, which agents meanwhile use.
+TEST_F(AdoptTest, NamesThatCameSinceAreAdded) {
+  adopt_now();
+  const fs::path file = data_dir_ / "tls/listener-names";
+  put_file(file, file_bytes(file) + "vip.example.org\n");  // an operator's
+  const std::string before = file_bytes(file);
+  run("sed -i s/old.example.org/new.example.org/g tls/dynamic-cert.json");
+  AdoptReport report = adopt_now(server_, data_dir_, true);
+  EXPECT_EQ(report.outcome, AdoptOutcome::already);
+  EXPECT_THAT(report.new_names, ElementsAre("new.example.org"));
+  EXPECT_EQ(file_bytes(file), before) << "only looked";
+  const auto holder = EventLog::open({.dir = data_dir_ / "events"});
+  ASSERT_TRUE(holder) << "a running server";
+  report = adopt_now();
+  EXPECT_THAT(report.new_names, ElementsAre("new.example.org"));
+  EXPECT_EQ(file_bytes(file), before + "new.example.org\n");
+  EXPECT_THAT(adopt_now().new_names, IsEmpty());
+
+  // Strangers can add names to a listener's certificate: there is an end to what is taken.
+  std::string annotations;
+  for (int i = 0; i < 250; ++i)
+    annotations +=
+        R"("listener.cattle.io/cn-n)" + std::to_string(i) + R"(": "n)" + std::to_string(i) + R"(.example",)";
+  put_file(server_ / "tls/dynamic-cert.json", "{" + annotations + "}");
+  adopt_now();
+  EXPECT_THAT(*adopted_listener_names(data_dir_), SizeIs(256));
+  put_file(file, "no good\n");
+  const auto refused = adopt({.server_dir = server_, .data_dir = data_dir_, .check = false, .now = soon()});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("line 1"));
 }
 
 TEST_F(AdoptTest, LogWithoutIdentityIsNoFreshDirectory) {
@@ -331,7 +361,7 @@ TEST_F(AdoptTest, DirectoryInUseIsLeftAlone) {
   adopt_now();
   const auto holder = EventLog::open({.dir = data_dir_ / "events"});
   ASSERT_TRUE(holder);
-  EXPECT_EQ(adopt_now().outcome, AdoptOutcome::already) << "what changes nothing needs no lock";
+  EXPECT_EQ(adopt_now().outcome, AdoptOutcome::already) << "what is there needs no lock";
   fs::create_directory(dir_ / "second");
   const auto second = EventLog::open({.dir = dir_ / "second/events"});
   ASSERT_TRUE(second);

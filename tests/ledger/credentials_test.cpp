@@ -44,13 +44,6 @@ std::string encoded(const std::string& text) {
   return out;
 }
 
-BasicCredential credential(std::string user, std::string_view password) {
-  BasicCredential out;
-  out.user = std::move(user);
-  out.password = Secret(password);
-  return out;
-}
-
 Result<Credentials> open_in(const fs::path& dir, std::string_view token = "", std::string_view agent_token = "",
                             bool log_exists = false) {
   Credentials::Options options;
@@ -61,8 +54,10 @@ Result<Credentials> open_in(const fs::path& dir, std::string_view token = "", st
   return Credentials::open(options);
 }
 
-TokenResult check(const Credentials& credentials, std::string user, std::string_view password) {
-  return credentials.check(credential(std::move(user), password)).result;
+// Whether the files hold this password for the user.
+bool holds(const Credentials& credentials, std::string_view user, std::string_view password) {
+  const Credentials::Known& held = user == "node" ? credentials.agent() : credentials.server();
+  return credentials.known_by(Secret(password)).fingerprint == held.fingerprint;
 }
 
 // ---- JoinToken -------------------------------------------------------------------------------------------
@@ -200,8 +195,8 @@ TEST(CredentialsTest, FirstStartMakesFilesWithK3sModes) {
   EXPECT_EQ(fs::read_symlink(data / "agent-token"), "token");
   for (const auto& entry : fs::recursive_directory_iterator(data)) EXPECT_NE(entry.path().extension(), ".tmp");
 
-  EXPECT_EQ(check(*credentials, "node", password), TokenResult::accepted);
-  EXPECT_EQ(check(*credentials, "server", password), TokenResult::accepted);
+  EXPECT_TRUE(holds(*credentials, "node", password));
+  EXPECT_TRUE(holds(*credentials, "server", password));
 }
 
 TEST(CredentialsTest, ModesAreExactUnderATightUmaskToo) {
@@ -232,8 +227,8 @@ TEST(CredentialsTest, SecondStartChangesNoByte) {
   ASSERT_TRUE(second) << second.error().message;
   for (const auto& [path, bytes] : before) EXPECT_EQ(file_bytes(path), bytes) << path;
   EXPECT_EQ(first->fingerprint_of_password(Secret("pw")), second->fingerprint_of_password(Secret("pw")));
-  EXPECT_EQ(first->server_token_id(), second->server_token_id());
-  EXPECT_EQ(first->operator_token_id(), second->operator_token_id());
+  EXPECT_EQ(first->server().id, second->server().id);
+  EXPECT_EQ(first->operator_token().id, second->operator_token().id);
 }
 
 TEST(CredentialsTest, WidenedModesAreSetBack) {
@@ -269,18 +264,18 @@ TEST_P(PasswordInForce, FollowsTheRuleOfTheHeader) {
   const auto credentials = open_in(dir.path(), row.token, row.agent_token);
   ASSERT_TRUE(credentials) << credentials.error().message;
   if (row.server != nullptr) {
-    EXPECT_EQ(check(*credentials, "server", row.server), TokenResult::accepted);
+    EXPECT_TRUE(holds(*credentials, "server", row.server));
   }
   if (row.node != nullptr) {
-    EXPECT_EQ(check(*credentials, "node", row.node), TokenResult::accepted);
+    EXPECT_TRUE(holds(*credentials, "node", row.node));
   } else {
-    EXPECT_EQ(credentials->agent_token_id(), credentials->server_token_id());
+    EXPECT_EQ(credentials->agent().id, credentials->server().id);
   }
   // What is in force is what the file says, so a start without options changes nothing.
   const auto again = open_in(dir.path());
   ASSERT_TRUE(again);
-  EXPECT_EQ(again->server_token_id(), credentials->server_token_id());
-  EXPECT_EQ(again->agent_token_id(), credentials->agent_token_id());
+  EXPECT_EQ(again->server().id, credentials->server().id);
+  EXPECT_EQ(again->agent().id, credentials->agent().id);
 }
 
 constexpr const char* kSame = "old,node,node,k3s:agent\nold,server,server,k3s:server\n";
@@ -367,8 +362,8 @@ RC_GTEST_PROP(CredentialsTest, PasswdGivesBackWhatWasWritten, ()) {
   RC_ASSERT(first.has_value());
   const auto second = open_in(dir.path());
   RC_ASSERT(second.has_value());
-  RC_ASSERT(check(*second, "server", server) == TokenResult::accepted);
-  RC_ASSERT(check(*second, "node", node) == TokenResult::accepted);
+  RC_ASSERT(holds(*second, "server", server));
+  RC_ASSERT(holds(*second, "node", node));
 }
 
 struct BrokenPasswd {
@@ -484,83 +479,56 @@ TEST(CredentialsTest, FingerprintIsTheHmacOfDomainAndPassword) {
   };
   EXPECT_EQ(credentials->fingerprint_of_password(Secret("0123456789abcdef0123456789abcdef")).text,
             reference("ledger node password v1\\0000123456789abcdef0123456789abcdef", "32"));
-  EXPECT_EQ(credentials->token_id(Secret("tok")), reference("ledger token v1\\000tok", "12"));
-  EXPECT_EQ(credentials->server_token_id(), credentials->token_id(Secret("tok")));
-  EXPECT_EQ(credentials->agent_token_id(), credentials->server_token_id());
-  EXPECT_THAT(credentials->operator_token_id(), MatchesRegex("[0-9a-f]{12}"));
+  EXPECT_EQ(credentials->known_by(Secret("tok")).id, reference("ledger token v1\\000tok", "12"));
+  EXPECT_EQ(credentials->server().id, credentials->known_by(Secret("tok")).id);
+  EXPECT_EQ(credentials->agent().id, credentials->server().id);
+  EXPECT_THAT(credentials->operator_token().id, MatchesRegex("[0-9a-f]{12}"));
   // The same secret as a password and as a token does not look the same.
   EXPECT_THAT(credentials->fingerprint_of_password(Secret("tok")).text,
-              Not(testing::StartsWith(credentials->token_id(Secret("tok")))));
+              Not(testing::StartsWith(credentials->known_by(Secret("tok")).id)));
 }
 
 // ---- checks ----------------------------------------------------------------------------------------------
 
-TEST(CredentialsTest, ChecksUsersAgainstTheirOwnPassword) {
+TEST(CredentialsTest, EachClassHasItsOwnPassword) {
   const TempDir dir;
   const auto opened = open_in(dir.path(), "for-servers", "for-agents");
   ASSERT_TRUE(opened);
-  const Credentials& credentials = *opened;
-  EXPECT_EQ(check(credentials, "server", "for-servers"), TokenResult::accepted);
-  EXPECT_EQ(check(credentials, "node", "for-agents"), TokenResult::accepted);
-  EXPECT_EQ(check(credentials, "node", "for-servers"), TokenResult::wrong_secret);
-  EXPECT_EQ(check(credentials, "server", "for-agents"), TokenResult::wrong_secret);
-  EXPECT_EQ(check(credentials, "node", "for-agentS"), TokenResult::wrong_secret);
-  EXPECT_EQ(check(credentials, "node", "for-agents "), TokenResult::wrong_secret);
-  EXPECT_EQ(check(credentials, "node", ""), TokenResult::wrong_secret);
-  EXPECT_EQ(check(credentials, "Node", "for-agents"), TokenResult::unknown_principal);
-  EXPECT_EQ(check(credentials, "admin", "for-servers"), TokenResult::unknown_principal);
-  EXPECT_EQ(check(credentials, "", "for-agents"), TokenResult::unknown_principal);
-
-  EXPECT_EQ(credentials.check(credential("node", "for-agents")).token_id, credentials.agent_token_id());
-  EXPECT_EQ(credentials.check(credential("node", "for-servers")).token_id, credentials.server_token_id());
-  EXPECT_EQ(credentials.check(credential("x", "other")).token_id, credentials.token_id(Secret("other")));
-  EXPECT_EQ(credentials.check(credential("node", "")).token_id, "");
-  EXPECT_NE(credentials.server_token_id(), credentials.agent_token_id());
+  EXPECT_TRUE(holds(*opened, "server", "for-servers"));
+  EXPECT_TRUE(holds(*opened, "node", "for-agents"));
+  EXPECT_FALSE(holds(*opened, "node", "for-servers"));
+  EXPECT_FALSE(holds(*opened, "node", "for-agentS"));
+  EXPECT_FALSE(holds(*opened, "node", "for-agents "));
+  EXPECT_FALSE(holds(*opened, "node", ""));
 }
 
-TEST(CredentialsTest, LinesOfOtherUsersGrantNothing) {
-  const TempDir dir;
-  fs::create_directory(dir / "cred");
-  put_file(dir / "cred/passwd", std::string("adm,admin,admin,system:masters\n") + kSame);
-  const auto credentials = open_in(dir.path());
-  ASSERT_TRUE(credentials);
-  EXPECT_EQ(check(*credentials, "admin", "adm"), TokenResult::unknown_principal);
+TEST(CredentialsTest, ABearerIsTakenApart) {
+  EXPECT_EQ(parse_bearer("Bearer abc")->reveal(), "abc");
+  EXPECT_EQ(parse_bearer("bearer  abc ")->reveal(), "abc");
+  EXPECT_EQ(parse_bearer("").error().code, Errc::not_found);
+  for (const char* bad : {"Bearer", "Bearer ", "abc", "Basic abc"})
+    EXPECT_EQ(parse_bearer(bad).error().code, Errc::invalid) << bad;
 }
 
-TEST(CredentialsTest, ChecksTheOperatorsBearer) {
-  const TempDir dir;
-  const auto opened = open_in(dir.path());
-  ASSERT_TRUE(opened);
-  const Credentials& credentials = *opened;
-  const std::string token(trim(file_bytes(dir / "cred/operator-token")));
-  const auto result = [&](const std::string& value) { return credentials.check_operator(value).result; };
-  EXPECT_EQ(result("Bearer " + token), TokenResult::accepted);
-  EXPECT_EQ(result("bearer  " + token + " "), TokenResult::accepted);
-  EXPECT_EQ(credentials.check_operator("Bearer " + token).token_id, credentials.operator_token_id());
-  EXPECT_EQ(result(""), TokenResult::missing);
-  EXPECT_EQ(result("  "), TokenResult::missing);
-  EXPECT_EQ(result("Bearer"), TokenResult::malformed);
-  EXPECT_EQ(result("Bearer "), TokenResult::malformed);
-  EXPECT_EQ(result(token), TokenResult::malformed);
-  EXPECT_EQ(result("Basic " + token), TokenResult::malformed);
-  EXPECT_EQ(result("Bearer " + token + "0"), TokenResult::wrong_secret);
-  EXPECT_EQ(result("Bearer " + token.substr(1)), TokenResult::wrong_secret);
-  EXPECT_EQ(credentials.check_operator("Bearer x").token_id, credentials.token_id(Secret("x")));
+TEST(CredentialsTest, BootstrapTokensHaveKubeadmsForm) {
+  EXPECT_TRUE(is_bootstrap_token("abcdef.0123456789abcdef"));
+  for (const char* bad : {"", "abcdef", "abcdef.0123456789abcde", "abcdeF.0123456789abcdef", "abcdef-0123456789abcdef"})
+    EXPECT_FALSE(is_bootstrap_token(bad)) << bad;
+  EXPECT_TRUE(is_bootstrap_token(random_bootstrap_token().reveal()));
 }
 
 TEST(CredentialsTest, ChecksFromManyThreadsAgree) {
   const TempDir dir;
   const auto opened = open_in(dir.path(), "tok");
   ASSERT_TRUE(opened);
-  const std::string id = opened->server_token_id(),
+  const std::string id = opened->server().id,
                     fingerprint = opened->fingerprint_of_password(Secret("pw")).text;
   std::atomic<int> wrong = 0;
   std::vector<std::thread> threads;
   for (int i = 0; i < 8; ++i)
     threads.emplace_back([&] {
       for (int round = 0; round < 500; ++round) {
-        const auto verdict = opened->check(credential("node", "tok"));
-        if (verdict.result != TokenResult::accepted || verdict.token_id != id) ++wrong;
+        if (opened->known_by(Secret("tok")).id != id) ++wrong;
         if (opened->fingerprint_of_password(Secret("pw")).text != fingerprint) ++wrong;
       }
     });

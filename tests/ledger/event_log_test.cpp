@@ -15,6 +15,7 @@
 #include "ledger/event_codec.h"
 #include "tests/support/fault_fs.h"
 #include "tests/support/generators.h"
+#include "tests/support/overwrite_record.h"
 #include "tests/support/run_command.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/verify_log.h"
@@ -30,6 +31,7 @@ using ::testing::Not;
 using test::all_records;
 using test::broken_promises;
 using test::Face;
+using test::overwrite_record;
 using test::WritePoint;
 
 std::vector<std::string> none() { return {}; }
@@ -289,20 +291,6 @@ TEST_F(EventLogTest, NodeStatesAreStoredWithTheirRecords) {
 }
 
 // ---- a record that does not decode -----------------------------------------------------------------------
-
-// Opens the store beneath the log and puts other bytes under a seq.
-void overwrite_record(const fs::path& dir, Seq seq, const std::string& bytes) {
-  std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  for (const char* name : {"default", "events", "index", "nodes"}) families.emplace_back(name, rocksdb::ColumnFamilyOptions());
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  rocksdb::DB* db = nullptr;
-  ASSERT_TRUE(rocksdb::DB::Open({}, dir.string(), families, &handles, &db).ok());
-  std::string key(8, '\0');
-  key[7] = static_cast<char>(seq);
-  EXPECT_TRUE(db->Put({}, handles[1], key, bytes).ok());
-  for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
-  delete db;
-}
 
 TEST_F(EventLogTest, ARecordThatDoesNotDecodeIsAVisibleHole) {
   open();
@@ -722,6 +710,23 @@ TEST_F(PowerLoss, AnyWriteMayFailAndNothingAcknowledgedIsLost) {
         log_.reset();
       }
   EXPECT_GT(failures, 40) << "the faults must be met to mean something";
+}
+
+// RocksDB would ask for room and write on, in a thread of its own, where it ends the process by an assertion.
+TEST_F(PowerLoss, AFullDiskIsNotRecoveredFromBehindOurBack) {
+  for (int round = 0; round < 20; ++round) {
+    open();
+    append({stored("n1")});
+    disk_.fs->fail(WritePoint::wal_append, Face::absent, 0, rocksdb::IOStatus::NoSpace("the disk is full"));
+    const Result<void> appended = try_append({stored("n2")});
+    ASSERT_FALSE(appended.has_value());
+    EXPECT_THAT(appended.error().message, HasSubstr("no space left for"));
+    const int asked = disk_.fs->times_asked_for_room(), written = disk_.fs->times_passed(WritePoint::wal_append);
+    EXPECT_FALSE(try_append({stored("n3")}).has_value()) << "room or not: the owner opens it anew";
+    log_.reset();
+    EXPECT_EQ(disk_.fs->times_asked_for_room(), asked);
+    EXPECT_EQ(disk_.fs->times_passed(WritePoint::wal_append), written);
+  }
 }
 
 TEST_F(EventLogTest, FreeBytesAreThoseOfTheFileSystem) {

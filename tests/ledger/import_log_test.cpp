@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "ledger/journal.h"
+
 namespace ledger {
 namespace {
 
@@ -94,18 +96,6 @@ TEST(ImportLog, TheSameMessageInEveryWrapping) {
         "{\"MESSAGE\":\"" + escaped + "\",\"_HOSTNAME\":\"master-1\",\"__REALTIME_TIMESTAMP\":\"1704189600000000\"}",
         "{\"log\":\"" + escaped + "\\n\",\"stream\":\"stderr\",\"time\":\"2024-01-02T10:00:00.1Z\"}"})
     EXPECT_EQ(read(line), "tunnel_opened web-1") << line;
-}
-
-TEST(ImportLog, TheTimeAndTheHostAreThoseOfTheLine) {
-  LogLine line = *parse_log_line(R"({"MESSAGE":"x","_HOSTNAME":"m1","__REALTIME_TIMESTAMP":"1704189600000000"})");
-  EXPECT_EQ(line.host, "m1");
-  EXPECT_EQ(line.time, *Time::parse("2024-01-02T10:00:00Z"));
-  line = *parse_log_line(R"({"MESSAGE":[72,105,27],"SYSLOG_IDENTIFIER":"k3s"})");
-  EXPECT_EQ(line.message, "Hi");
-  EXPECT_EQ(parse_log_line("Jan 02 10:00:00 master-1 k3s[812]: time=\"2024-01-02T11:00:00+01:00\" msg=x")->time,
-            *Time::parse("2024-01-02T10:00:00Z"));
-  EXPECT_EQ(parse_log_line("INFO[0012] hello")->time, std::nullopt);
-  EXPECT_FALSE(parse_log_line("{\"MESSAGE\":"));
 }
 
 TEST(ImportLog, ASystemdStopIsAStop) {

@@ -100,7 +100,7 @@ TEST_F(LedgerTest, RecordsAreFilledByTheWriter) {
 TEST_F(LedgerTest, AnUnseenNameIsADefaultState) {
   open();
   EXPECT_TRUE(ledger_->find("nobody") == NodeState{});
-  EXPECT_FALSE(ledger_->find_token("t").has_value());
+  EXPECT_FALSE(ledger_->find_token("agent", "t").has_value());
   EXPECT_TRUE(ledger_->tokens().empty());
 }
 
@@ -234,6 +234,38 @@ TEST_F(LedgerTest, ACallbackMayAppend) {
                     [&](const Result<Committed>& outcome) { second.set_value(outcome->last()); });
   });
   EXPECT_EQ(second.get_future().get(), 2U);
+}
+
+// Who decides anew on a state that others keep changing would else lose to newcomers again and again.
+TEST_F(LedgerTest, WhoDecidesAnewGoesFirst) {
+  open();
+  const auto binding = [](const char* fingerprint, Seq version) {
+    Proposal proposal = proposal_of({record_of(BindingImported{.fingerprint = {fingerprint}, .origin = "node-passwd"}, "n1")});
+    proposal.expect = Proposal::Expect{"n1", version};
+    return proposal;
+  };
+  std::promise<void> decided, newcomer_waits;
+  std::promise<Result<Committed>> again;
+  std::promise<Result<Committed>> newcomer;
+  {
+    WriterHeld held(*ledger_);
+    ledger_->append(binding("aa", 0), [&](const Result<Committed>&) {
+      decided.set_value();
+      newcomer_waits.get_future().wait();
+    });
+    ledger_->append(binding("bb", 0), [&](const Result<Committed>& outcome) {
+      ASSERT_FALSE(outcome);
+      ledger_->append(binding("bb", ledger_->find("n1").version),
+                      [&](const Result<Committed>& second) { again.set_value(second); });
+    });
+  }
+  decided.get_future().wait();
+  ledger_->append(binding("cc", ledger_->find("n1").version),
+                  [&](const Result<Committed>& outcome) { newcomer.set_value(outcome); });
+  newcomer_waits.set_value();
+  EXPECT_TRUE(again.get_future().get().has_value());
+  EXPECT_FALSE(newcomer.get_future().get().has_value());
+  EXPECT_EQ(ledger_->find("n1").bound.text, "bb");
 }
 
 // What a callback holds on to (a connection) must go when it has been called, not with the next request.
@@ -552,8 +584,8 @@ TEST_F(LedgerTest, EverythingIsAsItWasAfterReopening) {
   EXPECT_EQ(ledger_->epoch(), 2);
   EXPECT_EQ(ledger_->server_id(), server);
   EXPECT_EQ((std::vector<NodeState>{ledger_->find("n1"), ledger_->find("n2"), ledger_->find("n3")}), before);
-  EXPECT_EQ(ledger_->find_token("t1")->status, TokenState::Status::superseded);
-  EXPECT_EQ(ledger_->find_token("t2")->status, TokenState::Status::valid);
+  EXPECT_EQ(ledger_->find_token("agent", "t1")->status, TokenState::Status::superseded);
+  EXPECT_EQ(ledger_->find_token("agent", "t2")->status, TokenState::Status::valid);
   EXPECT_EQ(ledger_->tokens().size(), 2U);
   append_ok(TunnelOpened{"s"}, "n1");
   EXPECT_EQ(records().back().epoch, 2);

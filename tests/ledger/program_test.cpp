@@ -50,5 +50,16 @@ TEST(Program, NamesAreThoseOnTheWire) {
   }
 }
 
+TEST(Program, NamesAreThoseOnMachines) {
+  for (const Program* program : {&kK3s, &kRke2}) {
+    const std::string name(program->name);
+    EXPECT_EQ(program->agent_service, name + "-agent");
+    EXPECT_EQ(program->config_file, "/etc/rancher/" + name + "/config.yaml");
+    EXPECT_EQ(program->agent_dir, "/var/lib/rancher/" + name + "/agent");
+    EXPECT_EQ(program->server_dir, "/var/lib/rancher/" + name + "/server");
+    EXPECT_EQ(program->usual_port, program->supervisor_port == 0 ? 6443 : program->supervisor_port);
+  }
+}
+
 }  // namespace
 }  // namespace ledger

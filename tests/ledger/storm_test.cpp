@@ -51,7 +51,7 @@ class Storm {
   Seq offer(Record record, Instant now) {
     ++offered;
     if (const Seq counted = counter.offer(record, now); counted != 0) return counted;
-    if (is_refusal(record.kind())) write(counter.refusals_so_far(record.node));
+    write(counter.refusals_so_far(record));
     record.time = now.stamp;
     record.seq = ++head;
     counter.written(head);
@@ -197,8 +197,11 @@ TEST(Storm, ANewRefusalIsWrittenAfterWhatWasCountedBefore) {
   EXPECT_EQ(storm.written[2].time, at(45).stamp);
   EXPECT_EQ(as<PasswordRejected>(storm.written[3])->fingerprint.text, "cc");
   EXPECT_EQ(storm.offer(rejected_password("web-1", "bb"), at(61)), 1U) << "the window of the old one is still open";
-  EXPECT_EQ(storm.write(storm.counter.refusals_so_far("web-1")), 1U);
-  EXPECT_EQ(storm.write(storm.counter.refusals_so_far("web-1")), 0U);
+  Record accepted = rejected_password("web-1");
+  accepted.event = TokenAccepted{};
+  EXPECT_EQ(storm.write(storm.counter.refusals_so_far(accepted)), 0U) << "only a refusal ends them";
+  EXPECT_EQ(storm.write(storm.counter.refusals_so_far(rejected_password("web-1"))), 1U);
+  EXPECT_EQ(storm.write(storm.counter.refusals_so_far(rejected_password("web-1"))), 0U);
   EXPECT_EQ(storm.write(storm.counter.settle_all()), 1U) << "the one of web-2";
   EXPECT_EQ(storm.outcomes_written(), storm.offered);
 }
@@ -218,6 +221,27 @@ TEST(Storm, SettlingANodeWritesItsCountsAndNoOthers) {
   EXPECT_EQ(storm.write(storm.counter.settle("")), 0U);
   EXPECT_EQ(storm.write(storm.counter.settle_all()), 1U);
   EXPECT_EQ(storm.outcomes_written(), storm.offered);
+}
+
+// Which records end which windows, over the whole vocabulary.
+TEST(Storm, ARecordEndsTheWindowsThatMustStandBeforeIt) {
+  const std::set<Kind> of_all = {Kind::server_stopped, Kind::epoch_started, Kind::token_rotated,
+                                 Kind::token_revoked, Kind::token_expired};
+  const std::set<Kind> of_node = {Kind::password_stored, Kind::password_verified, Kind::binding_released,
+                                  Kind::binding_changed, Kind::binding_held,      Kind::binding_imported};
+  for (const Kind kind : test::all_kinds()) {
+    Storm storm;
+    for (int i = 0; i < 3; ++i) {
+      storm.offer(rejected_password("a"), at(i));
+      storm.offer(rejected_password("b"), at(i));
+    }
+    Record record;
+    record.event = *make_event(static_cast<std::uint16_t>(kind));
+    record.node = "a";
+    const std::size_t ended = of_all.contains(kind) ? 2 : of_node.contains(kind) ? 1 : 0;
+    EXPECT_EQ(storm.write(storm.counter.ended_by(record)), ended) << name_of(kind);
+    EXPECT_EQ(storm.write(storm.counter.settle_all()), 2 - ended) << name_of(kind);
+  }
 }
 
 TEST(Storm, SettlingAllLeavesNothing) {

@@ -2,7 +2,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <sstream>
+#include <utility>
 
 #include "tests/replay/replay_support.h"
 #include "tests/support/paths.h"
@@ -99,6 +105,18 @@ TEST_F(CommandsTest, FailuresAreOneSentenceAndWrongUsageIsTold) {
   EXPECT_EQ(ledger("replay --data-dir DATA --node rpi-07 > /dev/full").status, 1);
 }
 
+// Short answers, which stdio keeps until the end, and long ones: it is noticed in both, and never ends as a crash.
+TEST_F(CommandsTest, WhatCouldNotBeSaidIsAFailure) {
+  for (const char* command :
+       {"replay --data-dir DATA --node rpi-07", "replay --data-dir DATA --node rpi-07 --format json",
+        "export --data-dir DATA", "verify --data-dir DATA", "verify --data-dir DATA --format json",
+        "triage --data-dir DATA --since ever", "state export --data-dir DATA", "man", "--help"}) {
+    const CommandResult result = ledger(std::string(command) + " > /dev/full");
+    EXPECT_EQ(result.status, 1) << command;
+    EXPECT_THAT(result.output, HasSubstr("could not be written")) << command;
+  }
+}
+
 TEST_F(CommandsTest, ExportGoesToAFileCompleteOrNotAtAll) {
   const std::string file = dir_ / "out.jsonl";
   const CommandResult done = ledger("export --data-dir DATA --from 2 --to 3 --output " + file);
@@ -127,7 +145,7 @@ TEST_F(CommandsTest, VerifyWorksBesideAnOwner) {
 TEST_F(CommandsTest, TriageListsWhoIsRefusedByCause) {
   const CommandResult all = ledger("triage --data-dir DATA --since ever");
   EXPECT_EQ(all.status, 0);
-  EXPECT_THAT(all.output, StartsWith("1 node to look at: 1 REBUILT"));
+  EXPECT_THAT(all.output, StartsWith("1 node refused: 1 REBUILT"));
   EXPECT_THAT(all.output, HasSubstr("ledger replay --node rpi-07"));
   const CommandResult json = ledger("triage --data-dir DATA --since 2000-01-01T00:00:00Z --format json");
   EXPECT_THAT(json.output, HasSubstr(R"("counts":{"REBUILT":1})"));
@@ -136,6 +154,145 @@ TEST_F(CommandsTest, TriageListsWhoIsRefusedByCause) {
   EXPECT_THAT(ledger("triage --data-dir DATA").output, StartsWith("nothing is refused"));
   EXPECT_EQ(ledger("triage --data-dir DATA --since yesterday").status, 2);
   EXPECT_EQ(ledger("triage --data-dir /nonexistent").status, 1);
+}
+
+TEST_F(CommandsTest, ReplayTellsAWindowAndJudgesByEverything) {
+  const CommandResult all = ledger("replay --data-dir DATA --node rpi-07 --format json");
+  const CommandResult late = ledger("replay --data-dir DATA --node rpi-07 --format json --since 5");
+  EXPECT_THAT(late.output, HasSubstr("\"told_from\":5"));
+  EXPECT_THAT(late.output, HasSubstr("\"cause\":\"REBUILT\""));
+  EXPECT_THAT(late.output, Not(HasSubstr("\"kind\":\"password_stored\"")));
+  EXPECT_THAT(all.output, HasSubstr("\"kind\":\"password_stored\""));
+  EXPECT_THAT(ledger("replay --data-dir DATA --node rpi-07 --since 5").output,
+              HasSubstr("earlier records not told; registered then"));
+  const CommandResult after = ledger("replay --data-dir DATA --node rpi-07 --format json --since 1h");
+  EXPECT_THAT(after.output, HasSubstr("\"cause\":\"NONE\""));
+  EXPECT_THAT(after.output, HasSubstr("was not refused since"));
+  EXPECT_THAT(after.output, HasSubstr("which looks like REBUILT"));
+  EXPECT_EQ(ledger("replay --data-dir DATA --node rpi-07 --until 4 --format json").output,
+            ledger("replay --data-dir DATA --node rpi-07 --at 4 --format json").output);
+  EXPECT_EQ(ledger("replay --data-dir DATA --node rpi-07 --at 4 --until 4").status, 2);
+  EXPECT_EQ(ledger("replay --data-dir DATA --node rpi-07 --since soon").status, 2);
+}
+
+TEST_F(CommandsTest, ReplayStartsFromARecordToo) {
+  const CommandResult text = ledger("replay --data-dir DATA --seq 5");
+  EXPECT_EQ(text.status, 0) << text.output;
+  EXPECT_THAT(text.output, StartsWith("record 5 "));
+  EXPECT_THAT(text.output, HasSubstr("\nnode rpi-07 "));
+  EXPECT_EQ(ledger("replay --input " + scenario_file("rebuilt-reimaged") + " --seq 5").output, text.output);
+  EXPECT_EQ(ledger("replay --data-dir DATA --seq 999").status, 1);
+  EXPECT_EQ(ledger("replay --data-dir DATA --seq 5 --node another").status, 1);
+  EXPECT_EQ(ledger("replay --data-dir DATA --request-id ff").status, 1);
+  for (const char* wrong : {"--seq 0", "--seq x", "--request-id 'a b'", "--seq 1 --request-id a", "--follow --at 3",
+                            "--follow --input x", "--agent-log - --input -", "--agent-log x --seq 5", ""})
+    EXPECT_EQ(ledger("replay --data-dir DATA " + std::string(wrong)).status, 2) << wrong;
+}
+
+TEST_F(CommandsTest, AnAgentsLogIsMatchedAndExplained) {
+  const History history = scenario("rebuilt-reimaged", "rpi-07");
+  std::string journal;
+  for (const Record& record : history.records)
+    if (as<PasswordRejected>(record) != nullptr)  // its clock is a minute behind
+      journal += record.time.plus_seconds(-60).to_string() +
+                 " rpi-07 k3s[812]: level=info msg=\"Waiting to retrieve agent configuration; server is not ready: Node "
+                 "password rejected, duplicate hostname or contents of '/etc/rancher/node/password' may not match\"\n";
+  ASSERT_FALSE(journal.empty());
+  put_file(dir_ / "agent.log", journal + "something else\n");
+  const CommandResult text = ledger("replay --data-dir DATA --agent-log DATA/agent.log");
+  EXPECT_EQ(text.status, 0) << text.output;
+  EXPECT_THAT(text.output, StartsWith("agent log   "));
+  EXPECT_THAT(text.output, HasSubstr("the agent's clock is 1m behind the ledger's"));
+  EXPECT_THAT(text.output, HasSubstr("password_rejected #"));
+  EXPECT_THAT(text.output, HasSubstr("   cause     REBUILT"));
+  const CommandResult piped = run_command("cat " + (dir_ / "agent.log").string() + " | " + ledger::test::ledger_binary() +
+                                          " replay --agent-log - --format json --input " +
+                                          scenario_file("rebuilt-reimaged"));
+  EXPECT_THAT(piped.output, HasSubstr("\"cause\":\"REBUILT\""));
+  EXPECT_THAT(piped.output, HasSubstr("\"node_from\":\"the journal's host\""));
+  put_file(dir_ / "nameless.log", "msg=x\n");
+  EXPECT_THAT(ledger("replay --data-dir DATA --agent-log DATA/nameless.log").output, HasSubstr("name it with --node"));
+  EXPECT_EQ(ledger("replay --data-dir DATA --agent-log DATA/none.log").status, 1);
+  EXPECT_EQ(ledger("replay --data-dir DATA --agent-log DATA").status, 1);
+}
+
+// `ledger replay --follow` in a process of its own.
+class Following {
+ public:
+  explicit Following(std::vector<std::string> arguments) {
+    int out[2];
+    if (::pipe(out) != 0) fatal("no pipe");
+    arguments.insert(arguments.begin(), {ledger::test::ledger_binary(), "replay", "--follow"});
+    std::vector<char*> argv;
+    for (std::string& word : arguments) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      ::dup2(out[1], 1);
+      ::close(out[0]);
+      ::execv(argv[0], argv.data());
+      ::_exit(127);
+    }
+    ::close(out[1]);
+    out_ = out[0];
+  }
+  ~Following() { end(SIGKILL); }
+  // The next line; what there is of it when nothing comes for half a minute.
+  std::string line() {
+    std::string line;
+    for (;;) {
+      pollfd ready{out_, POLLIN, 0};
+      char byte = 0;
+      if (::poll(&ready, 1, 30'000) != 1 || ::read(out_, &byte, 1) != 1 || byte == '\n') return line;
+      line += byte;
+    }
+  }
+  void stop_reading() { ::close(std::exchange(out_, -1)); }
+  // Exit status; 0 as signal only waits.
+  int end(int signal) {
+    if (pid_ <= 0) return -1;
+    if (signal != 0) ::kill(pid_, signal);
+    int status = 0;
+    ::waitpid(std::exchange(pid_, -1), &status, 0);
+    if (out_ >= 0) stop_reading();
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+
+ private:
+  pid_t pid_ = -1;
+  int out_ = -1;
+};
+
+TEST_F(CommandsTest, FollowTellsWhatComesBesideAnOwnerAndEndsWhenAsked) {
+  const auto owner = EventLog::open({.dir = dir_ / "events"});
+  ASSERT_TRUE(owner);
+  Following all({"--data-dir", dir_.path().string(), "--since", "1", "--format", "json"});
+  const std::string first = all.line();
+  EXPECT_THAT(first, HasSubstr("\"node\":\"rpi-07\""));
+  EXPECT_THAT(first, HasSubstr("\"cause\":\"REBUILT\""));
+  Record record;
+  record.seq = (*owner)->head() + 1;
+  record.time = Time::now();
+  record.node = "web-9";
+  record.event = RequestRejected{.status = 400, .reason = "node_password_missing"};
+  ASSERT_TRUE((*owner)->append(std::vector<Record>{record}, {}));
+  const std::string second = all.line();
+  EXPECT_THAT(second, HasSubstr("\"node\":\"web-9\""));
+  EXPECT_THAT(second, HasSubstr("\"cause\":\"CREDFILE\""));
+  EXPECT_EQ(all.end(SIGINT), 0);
+  Following term({"--data-dir", dir_.path().string(), "--since", "1", "--format", "json"});
+  EXPECT_THAT(term.line(), HasSubstr("rpi-07"));
+  EXPECT_EQ(term.end(SIGTERM), 0);
+}
+
+TEST_F(CommandsTest, FollowEndsWhenNobodyReads) {
+  Following one({"--data-dir", dir_.path().string(), "--node", "rpi-07", "--since", "1"});
+  EXPECT_THAT(one.line(), StartsWith("node rpi-07 "));
+  one.stop_reading();
+  EXPECT_EQ(one.end(0), 0) << "although it has nothing to say";
+  EXPECT_EQ(ledger("replay --follow --data-dir DATA/nowhere").status, 1);
+  EXPECT_EQ(ledger("replay --follow --data-dir DATA --since soon").status, 2);
+  EXPECT_EQ(ledger("replay --follow --data-dir DATA --since 1 > /dev/full").status, 1);
 }
 
 // One page for the program and one for each command it lists; all of them with examples and their exit status.
@@ -157,6 +314,56 @@ TEST_F(CommandsTest, EveryCommandHasAManualPage) {
   EXPECT_EQ(groff.output, "");
   EXPECT_EQ(ledger("man nonsense").status, 2);
   EXPECT_EQ(ledger("man --dir /proc/nowhere").status, 1);
+}
+
+// ---- an export that goes on ------------------------------------------------------------------------------
+
+TEST_F(CommandsTest, ACursorPutsEveryRecordIntoTheFileOnce) {
+  const std::string command = "export --data-dir DATA --cursor DATA/c --output DATA/out.jsonl";
+  const auto whole = ledger("export --data-dir DATA");
+  ASSERT_EQ(whole.status, 0) << whole.output;
+  ASSERT_EQ(ledger(command + " --to 3").status, 0);
+  const std::string half = file_bytes(dir_ / "out.jsonl");
+  // What an export that was killed had begun is behind the place that the cursor knows.
+  put_file(dir_ / "out.jsonl", half + R"({"seq":4,"kind":"half a rec)");
+  ASSERT_EQ(ledger(command).status, 0);
+  const std::string complete = file_bytes(dir_ / "out.jsonl");
+  ASSERT_EQ(ledger(command).status, 0);
+  EXPECT_EQ(file_bytes(dir_ / "out.jsonl"), complete) << "nothing new, nothing written";
+  EXPECT_EQ(complete, file_bytes(dir_ / "out.jsonl"));
+  EXPECT_THAT(whole.output, HasSubstr(complete));
+  EXPECT_THAT(complete, StartsWith(half));
+  EXPECT_GT(complete.size(), half.size());
+
+  put_file(dir_ / "out.jsonl", half.substr(1));
+  const CommandResult shorter = ledger(command);
+  EXPECT_EQ(shorter.status, 1);
+  EXPECT_THAT(shorter.output, HasSubstr("shorter"));
+  const CommandResult other = ledger(command + " --format csv");
+  EXPECT_EQ(other.status, 1);
+  EXPECT_THAT(other.output, HasSubstr("of an export as jsonl"));
+  put_file(dir_ / "c", R"({"log":"another","format":"jsonl","seq":1,"bytes":0})");
+  EXPECT_THAT(ledger(command).output, HasSubstr("of another log"));
+  put_file(dir_ / "c", "{}");
+  EXPECT_THAT(ledger(command).output, HasSubstr("is no cursor"));
+}
+
+TEST_F(CommandsTest, CsvGoesOnWithoutASecondHeader) {
+  const std::string command = "export --data-dir DATA --format csv --cursor DATA/c --output DATA/out.csv";
+  ASSERT_EQ(ledger(command + " --to 3").status, 0);
+  ASSERT_EQ(ledger(command).status, 0);
+  const std::string csv = file_bytes(dir_ / "out.csv");
+  EXPECT_THAT(csv, StartsWith("seq,"));
+  EXPECT_EQ(csv.find("seq,", 1), std::string::npos);
+}
+
+TEST_F(CommandsTest, OfTheNodesWithACause) {
+  const CommandResult rebuilt = ledger("export --data-dir DATA --cause REBUILT");
+  EXPECT_EQ(rebuilt.status, 0);
+  EXPECT_THAT(rebuilt.output, HasSubstr("rpi-07"));
+  const CommandResult none = ledger("export --data-dir DATA --cause CLOCK");
+  EXPECT_EQ(none.status, 1);
+  EXPECT_THAT(none.output, HasSubstr("no node's explanation is CLOCK"));
 }
 
 }  // namespace

@@ -45,16 +45,16 @@ TEST(Export, KeepsSeqsAndHonoursTheRange) {
   test::MemoryLog log;
   log.append(three_nodes(10));
   Sheet all, some, timed;
-  const auto report = export_jsonl(log.log(), {}, all.sink());
+  const auto report = export_log(log.log(), {}, all.sink());
   ASSERT_TRUE(report);
   EXPECT_EQ(report->records, 10u);
   EXPECT_EQ(all.seqs.size(), 10u);
-  ASSERT_TRUE(export_jsonl(log.log(), {.from = {.seq = 3, .time = {}}, .to = {.seq = 5, .time = {}}}, some.sink()));
+  ASSERT_TRUE(export_log(log.log(), {.range = {.from = {.seq = 3, .time = {}}, .to = {.seq = 5, .time = {}}}}, some.sink()));
   EXPECT_THAT(some.seqs, ElementsAre(3, 4, 5));
   const Time base{1'700'000'000'000'000};
-  ASSERT_TRUE(export_jsonl(
+  ASSERT_TRUE(export_log(
       log.log(),
-      {.from = {.seq = {}, .time = base.plus_seconds(8)}, .to = {.seq = {}, .time = base.plus_seconds(9)}},
+      {.range = {.from = {.seq = {}, .time = base.plus_seconds(8)}, .to = {.seq = {}, .time = base.plus_seconds(9)}}},
       timed.sink()));
   EXPECT_THAT(timed.seqs, ElementsAre(8, 9));
 }
@@ -66,7 +66,7 @@ TEST(Export, OneNodeIsWhatBearsOnIt) {
   ASSERT_TRUE(export_node(log.log(), "N1", {}, own.sink()));
   EXPECT_THAT(own.seqs, ElementsAre(1, 4, 7, 10));
   ASSERT_TRUE(
-      export_node(log.log(), "n1", {.from = {.seq = 4, .time = {}}, .to = {.seq = 9, .time = {}}}, part.sink()));
+      export_node(log.log(), "n1", {.range = {.from = {.seq = 4, .time = {}}, .to = {.seq = 9, .time = {}}}}, part.sink()));
   EXPECT_THAT(part.seqs, ElementsAre(4, 7));
 }
 
@@ -74,7 +74,7 @@ TEST(Export, StopsAndSaysSoWhenItCannotWrite) {
   test::MemoryLog log;
   log.append(three_nodes(10));
   int taken = 0;
-  const auto report = export_jsonl(log.log(), {}, [&](std::string_view) { return ++taken < 4; });
+  const auto report = export_log(log.log(), {}, [&](std::string_view) { return ++taken < 4; });
   ASSERT_FALSE(report);
   EXPECT_EQ(report.error().code, Errc::io);
   EXPECT_EQ(taken, 4);
@@ -82,21 +82,9 @@ TEST(Export, StopsAndSaysSoWhenItCannotWrite) {
 
 // Overwrites what is stored under a seq.
 void damage(test::MemoryLog& log, Seq seq, const std::string& bytes) {
-  log.close();
-  rocksdb::Options options;
-  options.env = log.env();
-  std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  for (const char* name : {"default", "events", "index", "nodes"})
-    families.emplace_back(name, rocksdb::ColumnFamilyOptions());
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  rocksdb::DB* db = nullptr;
-  ASSERT_TRUE(rocksdb::DB::Open(options, "/ledger", families, &handles, &db).ok());
   std::string key;
   for (int shift = 56; shift >= 0; shift -= 8) key.push_back(static_cast<char>((seq >> shift) & 0xFF));
-  ASSERT_TRUE(db->Put({}, handles[1], key, bytes).ok());
-  for (auto* handle : handles) db->DestroyColumnFamilyHandle(handle);
-  delete db;
-  log.reopen();
+  log.spoil([&](rocksdb::DB& db, const auto& families) { ASSERT_TRUE(db.Put({}, families[1], key, bytes).ok()); });
 }
 
 TEST(Export, ARecordThatCannotBeReadIsAHoleAndTheRestGoesOn) {
@@ -104,7 +92,7 @@ TEST(Export, ARecordThatCannotBeReadIsAHoleAndTheRestGoesOn) {
   log.append(three_nodes(10));
   damage(log, 4, "garbage");
   Sheet all, own;
-  const auto report = export_jsonl(log.log(), {}, all.sink());
+  const auto report = export_log(log.log(), {}, all.sink());
   ASSERT_TRUE(report);
   EXPECT_EQ(report->records, 9u);
   EXPECT_EQ(report->hole_count, 1u);

@@ -73,7 +73,7 @@ RC_GTEST_PROP(HistoryProperty, LogAndFileAndNodeExportGiveTheSameAnswer, ()) {
   const Result<History> of_log = history_from_log(log.log(), "x");
   RC_ASSERT(of_log.has_value());
   std::string all, own;
-  RC_ASSERT(export_jsonl(log.log(), {}, [&](std::string_view line) { return all += line, true; }).has_value());
+  RC_ASSERT(export_log(log.log(), {}, [&](std::string_view line) { return all += line, true; }).has_value());
   RC_ASSERT(export_node(log.log(), "x", {}, [&](std::string_view line) { return own += line, true; }).has_value());
   const std::string answer = json_of(*of_log);
   RC_ASSERT(answer == json_of(history_of(all, "x")));

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdio>
 
+#include "ledger/program.h"
 #include "tests/replay/replay_support.h"
 
 namespace ledger::replay {
@@ -96,6 +97,76 @@ TEST(Remedies, ANameThatLooksLikeAnOptionGetsNoCommand) {
                     "--force", history);
   for (const Remedy& remedy : explanation.remedies)
     EXPECT_EQ(remedy.command.find("ledger node"), std::string::npos) << remedy.command;
+}
+
+// Histories that together are given every remedy that names a service, a directory or a port of the machine.
+std::vector<std::string> ailing_histories(const std::string& endpoint) {
+  const auto line = [&](int seq, const std::string& time, const std::string& kind, boost::json::object more) {
+    boost::json::object object = {{"seq", seq},      {"time", "2024-" + time + "Z"}, {"kind", kind},
+                                  {"node", "web-1"}, {"source", "10.0.0.1"},         {"endpoint", endpoint}};
+    for (const auto& [key, value] : more) object.insert_or_assign(key, value);
+    return boost::json::serialize(object) + "\n";
+  };
+  const std::string stored = line(1, "01-01T00:00:00", "password_stored", {{"fingerprint", "aaaa"}});
+  const auto refused = [&](int seq, const std::string& time, boost::json::object more = {}) {
+    more.emplace("fingerprint", "bbbb");
+    return line(seq, time, "password_rejected", std::move(more));
+  };
+  const auto request = [&](const char* reason) {
+    return stored + line(2, "02-01T00:00:00", "request_rejected", {{"status", 401}, {"reason", reason}});
+  };
+  return {
+      stored + refused(2, "02-01T00:00:00") + refused(3, "02-01T00:00:05"),  // rebuilt
+      stored + line(2, "02-01T00:00:00", "token_rejected", {{"status", 401}, {"reason", "missing"}}),
+      request("node_unknown"),           // an old certificate
+      request("node_password_missing"),  // the password file
+      request("node_name_mismatch"),     // the name
+      stored +
+          line(2, "02-01T00:00:00", "password_verified",  // copied
+               {{"node", "web-2"}, {"source", "10.0.0.2"}, {"fingerprint", "aaaa"}}) +
+          line(3, "02-01T00:00:01", "password_verified", {{"fingerprint", "aaaa"}}),
+  };
+}
+
+TEST(Remedies, AreInTheWordsOfWhatRunsOnTheMachine) {
+  for (const auto& [program, other] : {std::pair(&kK3s, &kRke2), std::pair(&kRke2, &kK3s)}) {
+    std::string commands, all;
+    for (const std::string& lines : ailing_histories(std::string(program->path_prefix) + "serving-kubelet.crt")) {
+      const History history = test::history_of(lines, "web-1");
+      const Explanation explanation = explain(history);
+      for (const Remedy& remedy : explanation.remedies) {
+        commands += remedy.command + "\n";
+        all += remedy.action + "\n" + remedy.command + "\n";
+      }
+      all += explanation.agent_prints + "\n" + explanation.summary + "\n";
+    }
+    const auto has = [](const std::string& text, std::string_view part) { return text.find(part) != text.npos; };
+    for (const std::string_view name :
+         {program->agent_service, program->config_file, program->token_file, program->agent_dir})
+      EXPECT_TRUE(has(commands, name)) << name << "\n" << commands;
+    EXPECT_TRUE(has(commands, "https://SERVER:" + std::to_string(program->usual_port))) << commands;
+    EXPECT_TRUE(has(all, std::string(program->path_prefix) + "serving-kubelet.crt: 401")) << all;
+    EXPECT_TRUE(has(commands, "/etc/rancher/node/password")) << commands;
+    EXPECT_FALSE(has(all, other->name)) << all;
+  }
+}
+
+// An import is no request: what the machine runs is known by its own words, the last ones where it was moved.
+TEST(Remedies, TheLastRequestSaysWhatTheMachineRuns) {
+  const std::string histories[] = {"", "/v1-k3s/serving-kubelet.crt", "/v1-rke2/serving-kubelet.crt"};
+  for (const std::string& first : histories) {
+    boost::json::object stored =
+        boost::json::parse(record(1, "2024-01-01T00:00:00Z", "password_stored", "web-1", "aaaa")).as_object();
+    stored["endpoint"] = first;
+    boost::json::object refused =
+        boost::json::parse(record(2, "2024-02-01T00:00:00Z", "password_rejected", "web-1", "bbbb")).as_object();
+    refused["endpoint"] = "/v1-rke2/client-kubelet.crt";
+    History history;
+    const Explanation explanation = explain_lines(
+        boost::json::serialize(stored) + "\n" + boost::json::serialize(refused) + "\n", "web-1", history);
+    ASSERT_FALSE(explanation.remedies.empty());
+    EXPECT_NE(explanation.remedies.front().command.find("restart rke2-agent"), std::string::npos) << first;
+  }
 }
 
 }  // namespace

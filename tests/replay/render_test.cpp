@@ -31,9 +31,9 @@ TEST(RenderText, ReadsLikeAStory) {
       ::testing::StartsWith(
           R"(node rpi-07   seq 1..6   1 life                                           as of 2024-06-11 10:18:36Z
  life 1  1       2024-03-02 10:15:08Z  password stored, name bound         #a41c  from 10.0.4.17
-         2                             serving-kubelet certificate 5f2a11  from 10.0.4.17
+         2                             serving-kubelet certificate 5f2a11         from 10.0.4.17
          3       2024-03-02 10:15:10Z  password verified                   #a41c  from 10.0.4.17
-         4                             client-kubelet certificate 5f2a12   from 10.0.4.17
+         4                             client-kubelet certificate 5f2a12          from 10.0.4.17
  ------  5       2024-06-11 10:15:16Z  REFUSED 403 password differs        #77e0  from 10.0.4.17
          6                             the same, 40 times in 3m15s, every 5.0 s
    state     refused, bound to #a41c since 1

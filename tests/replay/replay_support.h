@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
+#include <rocksdb/db.h>
 #include <rocksdb/env.h>
 
 #include <boost/json.hpp>
+#include <functional>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -37,9 +39,20 @@ class MemoryLog {
   }
   const EventLog& log() const { return *log_; }
   rocksdb::Env* env() { return env_.get(); }
-  void close() { log_.reset(); }
-  void reopen() {
+  // Changes what is stored behind the log's back. The column families: default, events, index, nodes.
+  void spoil(const std::function<void(rocksdb::DB&, const std::vector<rocksdb::ColumnFamilyHandle*>&)>& how) {
     log_.reset();
+    rocksdb::Options options;
+    options.env = env_.get();
+    std::vector<rocksdb::ColumnFamilyDescriptor> families;
+    for (const char* name : {"default", "events", "index", "nodes"})
+      families.emplace_back(name, rocksdb::ColumnFamilyOptions());
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    rocksdb::DB* db = nullptr;
+    if (!rocksdb::DB::Open(options, "/ledger", families, &handles, &db).ok()) fatal("the log cannot be opened");
+    how(*db, handles);
+    for (auto* handle : handles) db->DestroyColumnFamilyHandle(handle);
+    delete db;
     Result<std::unique_ptr<EventLog>> opened = EventLog::open({.dir = "/ledger", .env = env_.get()});
     if (!opened) fatal(opened.error().message);
     log_ = std::move(*opened);

@@ -42,26 +42,13 @@ class VerifyTest : public ::testing::Test {
     return std::string(1, index) + value + std::string(1, '\0') + key_of(seq);
   }
 
-  void spoil(const std::function<void(rocksdb::DB&, const std::vector<rocksdb::ColumnFamilyHandle*>&)>& how) {
-    log_.close();
-    rocksdb::Options options;
-    options.env = log_.env();
-    std::vector<rocksdb::ColumnFamilyDescriptor> families;
-    for (const char* name : {"default", "events", "index", "nodes"})
-      families.emplace_back(name, rocksdb::ColumnFamilyOptions());
-    std::vector<rocksdb::ColumnFamilyHandle*> handles;
-    rocksdb::DB* db = nullptr;
-    ASSERT_TRUE(rocksdb::DB::Open(options, "/ledger", families, &handles, &db).ok());
-    how(*db, handles);
-    for (auto* handle : handles) db->DestroyColumnFamilyHandle(handle);
-    delete db;
-    log_.reopen();
-  }
   void put(Family family, const std::string& key, const std::string& value) {
-    spoil([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[family], key, value).ok()); });
+    log_.spoil(
+        [&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[family], key, value).ok()); });
   }
   void remove(Family family, const std::string& key) {
-    spoil([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Delete({}, handles[family], key).ok()); });
+    log_.spoil(
+        [&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Delete({}, handles[family], key).ok()); });
   }
 
   // Verifies, and expects exactly this sort of damage, told in a sentence with this in it.

@@ -25,6 +25,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ledger::test {
@@ -57,9 +58,10 @@ class FaultFs : public rocksdb::FileSystemWrapper {
   const char* Name() const override { return kClassName(); }
 
   // The (skip+1)th time from now that `point` is passed, it fails; once.
-  void fail(WritePoint point, Face face, int skip = 0) {
+  void fail(WritePoint point, Face face, int skip = 0,
+            rocksdb::IOStatus error = rocksdb::IOStatus::IOError("failed because the test said so")) {
     const std::lock_guard lock(mutex_);
-    armed_ = Fault{point, face, skip};
+    armed_ = Fault{point, face, skip, std::move(error)};
   }
   // Has the armed fault happened?
   bool failed() const {
@@ -98,6 +100,11 @@ class FaultFs : public rocksdb::FileSystemWrapper {
     }
     files_.clear();
     power_ = true;
+  }
+
+  int times_asked_for_room() const {
+    const std::lock_guard lock(mutex_);
+    return asked_for_room_;
   }
 
   // What the disk says when asked how much room there is; nullopt: the truth.
@@ -154,6 +161,7 @@ class FaultFs : public rocksdb::FileSystemWrapper {
                                  rocksdb::IODebugContext* debug) override {
     {
       const std::lock_guard lock(mutex_);
+      ++asked_for_room_;
       if (free_bytes_) {
         *bytes = *free_bytes_;
         return rocksdb::IOStatus::OK();
@@ -167,6 +175,7 @@ class FaultFs : public rocksdb::FileSystemWrapper {
     WritePoint point;
     Face face;
     int skip;
+    rocksdb::IOStatus error;
   };
   struct FileState {
     std::uint64_t written = 0, synced = 0;
@@ -192,22 +201,21 @@ class FaultFs : public rocksdb::FileSystemWrapper {
   // Does `write`, or fails it. write(torn) is told to do only half.
   template <class Write>
   rocksdb::IOStatus pass(WritePoint point, const Write& write) {
-    std::optional<Face> face;
+    std::optional<Fault> fault;
     {
       const std::lock_guard lock(mutex_);
       if (!power_) return no_power();
       ++passed_[point];
       if (armed_ && armed_->point == point && armed_->skip-- == 0) {
-        face = armed_->face;
-        armed_.reset();
+        fault = std::exchange(armed_, std::nullopt);
       }
     }
-    if (!face) return write(false);
-    if (*face != Face::absent) {
-      const rocksdb::IOStatus done = write(*face == Face::torn);
+    if (!fault) return write(false);
+    if (fault->face != Face::absent) {
+      const rocksdb::IOStatus done = write(fault->face == Face::torn);
       if (!done.ok()) return done;
     }
-    return rocksdb::IOStatus::IOError("failed because the test said so");
+    return fault->error;
   }
 
   class File : public rocksdb::FSWritableFileOwnerWrapper {
@@ -288,6 +296,7 @@ class FaultFs : public rocksdb::FileSystemWrapper {
   std::map<std::string, FileState> files_;
   std::vector<NameChange> names_;
   std::optional<std::uint64_t> free_bytes_;
+  int asked_for_room_ = 0;
 };
 
 // A FaultFs as the environment that EventLog::Options wants. Outlives every log opened on it.

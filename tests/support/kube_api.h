@@ -2,12 +2,10 @@
 // bookmarks, 410 Gone; and everything that goes wrong with it, on demand.
 #pragma once
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -21,6 +19,7 @@
 
 #include "ledger/credentials.h"
 #include "ledger/issuer.h"
+#include "tests/support/local_listener.h"
 #include "tests/support/run_command.h"
 #include "tests/support/temp_dir.h"
 
@@ -51,15 +50,6 @@ class KubeApi {
     EXPECT_EQ(SSL_CTX_load_verify_locations(context_, (dir_ / "client-ca.pem").c_str(), nullptr), 1);
     SSL_CTX_set_verify(context_, SSL_VERIFY_PEER,
                        nullptr);  // asked for, not required; a bad one ends the handshake
-    listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    EXPECT_EQ(::bind(listener_, reinterpret_cast<sockaddr*>(&address), size), 0);
-    EXPECT_EQ(::listen(listener_, 16), 0);
-    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
     acceptor_ = std::thread([this] { accept_all(); });
   }
   KubeApi(const KubeApi&) = delete;
@@ -70,10 +60,9 @@ class KubeApi {
       stopping_ = true;
     }
     changed_.notify_all();
-    ::shutdown(listener_, SHUT_RDWR);
+    listener_.shut_down();
     acceptor_.join();
     for (std::thread& connection : connections_) connection.join();
-    ::close(listener_);
     SSL_CTX_free(context_);
   }
 
@@ -124,7 +113,7 @@ class KubeApi {
   int refusals() const { return refusals_; }
 
   // ---- kubeconfigs ---------------------------------------------------------------------------------------
-  std::string url() const { return "https://127.0.0.1:" + std::to_string(port_); }
+  std::string url() const { return "https://127.0.0.1:" + std::to_string(listener_.port()); }
   std::string ca() const { return issuer_.server_ca_pem(); }
   IssuedCertificate client_certificate() const {
     return std::move(*issuer_.issue(Purpose::client_program_controller, {}, {}, Time::now()));
@@ -164,7 +153,7 @@ class KubeApi {
 
   void accept_all() {
     for (;;) {
-      const int fd = ::accept(listener_, nullptr, nullptr);
+      const int fd = listener_.accept();
       if (fd < 0) return;
       connections_.emplace_back([this, fd] { serve(fd); });
     }
@@ -302,8 +291,7 @@ class KubeApi {
   TempDir dir_;
   Issuer issuer_;
   SSL_CTX* context_ = nullptr;
-  int listener_ = -1;
-  std::uint16_t port_ = 0;
+  LocalListener listener_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, std::string> nodes_;

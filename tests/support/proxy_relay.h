@@ -17,6 +17,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/local_listener.h"
+
 namespace ledger::test {
 
 // "PROXY TCP4 ..." or TCP6, by the look of `source`.
@@ -55,25 +57,18 @@ class ProxyRelay {
   // `from`: the address it connects from, all of 127.0.0.0/8 is this machine. `piece`: bytes of the header per send.
   ProxyRelay(std::uint16_t port, Header header, std::string from = "127.0.0.1", std::size_t piece = 4096)
       : target_(port), header_(std::move(header)), from_(std::move(from)), piece_(piece) {
-    listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address = loopback(0);
-    socklen_t size = sizeof address;
-    if (::bind(listener_, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(listener_, 512) != 0) ::abort();
-    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
     acceptor_ = std::thread([this] { accept_all(); });
   }
   ProxyRelay(const ProxyRelay&) = delete;
   ProxyRelay& operator=(const ProxyRelay&) = delete;
   ~ProxyRelay() {
     stopping_ = true;
-    ::shutdown(listener_, SHUT_RDWR);
+    listener_.shut_down();
     acceptor_.join();
     for (std::thread& thread : connections_) thread.join();
-    ::close(listener_);
   }
 
-  std::uint16_t port() const { return port_; }
+  std::uint16_t port() const { return listener_.port(); }
 
  private:
   static sockaddr_in loopback(std::uint16_t port, const char* text = "127.0.0.1") {
@@ -86,7 +81,7 @@ class ProxyRelay {
 
   void accept_all() {
     while (!stopping_) {
-      const int client = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+      const int client = listener_.accept();
       if (client >= 0) connections_.emplace_back([this, client] { carry(client); });
     }
   }
@@ -136,8 +131,7 @@ class ProxyRelay {
   const Header header_;
   const std::string from_;
   const std::size_t piece_;
-  int listener_ = -1;
-  std::uint16_t port_ = 0;
+  LocalListener listener_{512};
   std::atomic<bool> stopping_{false};
   std::thread acceptor_;
   std::vector<std::thread> connections_;  // the acceptor's until it has ended

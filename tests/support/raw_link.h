@@ -16,6 +16,7 @@
 
 #include "api/https_client.h"
 #include "api/tls_link.h"
+#include "tests/support/local_listener.h"
 
 namespace ledger::test {
 
@@ -87,29 +88,22 @@ class RawTcp {
 // One connection handed through to `port`, until it is cut: then both ends see a reset, without a word of TLS.
 class TcpBridge {
  public:
-  explicit TcpBridge(std::uint16_t port) : listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    if (::bind(listener_, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(listener_, 1) != 0) ::abort();
-    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
+  explicit TcpBridge(std::uint16_t port) {
     thread_ = std::thread([this, port] { carry(port); });
   }
   ~TcpBridge() { cut(); }
 
-  std::uint16_t port() const { return port_; }
+  std::uint16_t port() const { return listener_.port(); }
   void cut() {
     cut_ = true;
-    ::shutdown(listener_, SHUT_RDWR);
+    listener_.shut_down();
     if (thread_.joinable()) thread_.join();
-    if (listener_ >= 0) ::close(std::exchange(listener_, -1));
+    listener_.close();
   }
 
  private:
   void carry(std::uint16_t port) {
-    const int client = ::accept(listener_, nullptr, nullptr);
+    const int client = listener_.accept();
     RawTcp server(port);
     while (client >= 0 && !cut_) {
       pollfd ready[2] = {{client, POLLIN, 0}, {server.fd(), POLLIN, 0}};
@@ -128,8 +122,7 @@ class TcpBridge {
     ::close(client);
   }
 
-  int listener_;
-  std::uint16_t port_ = 0;
+  LocalListener listener_{1};
   std::atomic<bool> cut_{false};
   std::thread thread_;
 };

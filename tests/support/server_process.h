@@ -15,6 +15,7 @@
 #include "ledger/credentials.h"
 #include "tests/support/paths.h"
 #include "tests/support/run_command.h"
+#include "tests/support/temp_dir.h"
 
 namespace ledger::test {
 
@@ -30,7 +31,7 @@ class ServerProcess {
     if (pid_ > 0) kill_now();
   }
 
-  // True when the server says that it is ready. Standard error goes to <data-dir>.err.
+  // True when the server says that it is ready.
   bool start() {
     int out[2];
     if (::pipe(out) != 0) return false;
@@ -40,7 +41,7 @@ class ServerProcess {
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
-    const std::string err = data_dir_.string() + ".err";
+    const std::string err = said_ / "stderr";
     pid_ = ::fork();
     if (pid_ == 0) {
       ::dup2(out[1], 1);
@@ -73,7 +74,7 @@ class ServerProcess {
   std::string url() const { return "https://127.0.0.1:" + std::to_string(port_); }
   const std::filesystem::path& data_dir() const { return data_dir_; }
   std::string ca() const { return file_bytes(data_dir_ / "tls" / "server-ca.crt"); }
-  std::string errors() const { return file_bytes(data_dir_.string() + ".err"); }
+  std::string errors() const { return file_bytes(said_ / "stderr"); }
   // Value of the Authorization header agents send.
   Secret agent_authorization() const {
     const std::string token(trim(file_bytes(data_dir_ / "token")));
@@ -102,6 +103,7 @@ class ServerProcess {
   std::filesystem::path data_dir_;
   std::vector<std::string> options_;
   std::string binary_;
+  TempDir said_;  // not beside the data, whose disk may be full
   pid_t pid_ = -1;
   int port_ = 0;
 };

@@ -8,22 +8,6 @@ namespace {
 constexpr double kRetry_s = 5;
 constexpr double kTunnelSilence_s = 75;
 
-bool settles_node(Kind kind) {
-  switch (kind) {
-    case Kind::password_stored:
-    case Kind::password_verified:
-    case Kind::binding_released:
-    case Kind::binding_changed:
-    case Kind::binding_held:
-    case Kind::binding_imported:
-      return true;
-    default:
-      return false;
-  }
-}
-
-bool settles_all(Kind kind) { return kind == Kind::server_stopped || kind == Kind::epoch_started; }
-
 }  // namespace
 
 std::string Random::hex(std::size_t digits) {
@@ -79,14 +63,10 @@ void World::append(Server& server, Record record) {
   record.server = server.id;
   record.epoch = epoch_;
   record.time = now_;
-  if (settles_all(record.kind()))
-    settle();
-  else if (settles_node(record.kind()))
-    for (Record& count : storm_.settle(record.node)) put(std::move(count));
+  for (Record& count : storm_.ended_by(record)) put(std::move(count));
   const bool countable = StormCounter::countable(record.kind());
   if (countable && storm_.offer(record, instant()) != 0) return;
-  if (is_refusal(record.kind()))
-    for (Record& count : storm_.refusals_so_far(record.node)) put(std::move(count));
+  for (Record& count : storm_.refusals_so_far(record)) put(std::move(count));
   put(std::move(record));
   if (countable) storm_.written(log.back().seq);
   server.store->nodes.apply(log.back());

@@ -96,6 +96,7 @@ class Facts {
   std::vector<const Record*> elsewhere;  // records of other names (or none) that name one of its passwords
   std::vector<const Record*> nameless;   // refusals without a name from its addresses
   std::vector<const Record*> server_wide;
+  std::vector<const Record*> others_refused;  // refused passwords of other names: they follow a restore
   // What runs on the machine: as the last request says whose path was a program's own; else k3s.
   const Program* program = &kK3s;
   bool names_mixed = false;  // some source address served more than one machine: it identifies nobody
@@ -107,6 +108,7 @@ class Facts {
 
   Family family = Family::none;
   std::vector<const Record*> failures;  // the open ones of that family, unless it is `password`
+  bool only_probes = false;             // they are steps that are expected to fail, and nothing ever follows them
   Refusals refusals;                    // open ones; filled whenever there are any, whatever the family
 
   // "#77e0": the shortest prefix of at least 4 bytes that no other fingerprint of the history has.
@@ -114,6 +116,8 @@ class Facts {
   std::string short_name(std::string_view fingerprint) const;
 
   Where compare(const Place& a, const Place& b) const;
+  // One of its observed addresses was seen to serve several machines.
+  bool is_shared(const Place& place) const;
 
   // Bindings and successes of this password under this name before `seq`.
   const Record* known_good_before(const Fingerprint& password, Seq seq) const;
@@ -145,6 +149,7 @@ class Facts {
   const Record* ca_change(Seq after, Seq before) const;
   // A hole where a record that matters to (after, end] may have been.
   const Hole* hole_since(Seq after) const;
+  bool hole_between(Seq after, Seq before) const;
 
   Time end_time() const { return history.records.empty() ? Time{} : history.records.back().time; }
 
@@ -153,6 +158,7 @@ class Facts {
   void find_program();
   void find_tunnels();
   void find_mixed_sources();
+  void find_neighbours();
   void find_refusals();
   bool still_tried(const std::vector<Attempt>& open, Seq success) const;
   void describe_refusals();
@@ -177,6 +183,7 @@ class Facts {
 std::optional<double> seconds_from(Time from, Time to);
 
 bool is_success(const Record& record);  // password_stored, password_verified
+Fingerprint accepted_password(const Record& record);  // of such a record; else not known
 bool is_success_with(const Record& record, const Fingerprint& password);
 
 }  // namespace ledger::replay

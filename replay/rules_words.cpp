@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "replay/rules.h"
 
 namespace ledger::replay::rules {
@@ -124,6 +126,15 @@ std::string where_text(Where where) {
     case Where::unknown: return "addresses that cannot be compared";
   }
   return "";
+}
+
+std::string release_text(const Record& release) {
+  return as<BindingReleased>(release) != nullptr ? "the name was released" : "the Node was deleted";
+}
+
+bool only_loopback(const Place& place) {
+  return !place.sources.empty() && std::all_of(place.sources.begin(), place.sources.end(),
+                                               [](const std::string& source) { return is_loopback(source); });
 }
 
 bool is_mismatch(const Facts& facts) { return facts.family == Family::password; }

@@ -54,7 +54,8 @@ RC_GTEST_PROP(ExplainProperty, UnrelatedRecordsChangeNothing, ()) {
   for (const Record& record : records) {
     if (*rc::gen::inRange(0, 2) == 0) continue;
     Record stranger = *test::related_record();
-    if (is_server_wide(stranger.kind())) continue;
+    // Refused passwords after a restore bear on all names: a memory that went back refuses many.
+    if (is_server_wide(stranger.kind()) || stranger.kind() == Kind::password_rejected) continue;
     stranger.seq = record.seq + 1;
     stranger.time = record.time;
     stranger.node = "stranger";
@@ -108,6 +109,49 @@ TEST(Explain, TheHolderIsAliveForTwoMinutesAfterItsLastSuccess) {
   EXPECT_EQ(explain(near).cause, Cause::kDupName);
   const History far = history_of(binding("00:02:01"), "web-1");
   EXPECT_EQ(explain(far).cause, Cause::kUnknown);
+}
+
+std::string story_line(int seq, const char* rest) {
+  return "{\"seq\":" + std::to_string(seq) + "," + rest + "}\n";
+}
+
+TEST(Explain, OtherNamesRefusedAfterARestoreAreHeard) {
+  const std::string own =
+      story_line(1, R"("time":"2024-01-01T00:00:00Z","kind":"password_stored","node":"w-1","source":"10.0.0.1","fingerprint":"a41c")") +
+      story_line(2, R"("time":"2024-01-02T00:00:00Z","kind":"epoch_started","cause":"restored")") +
+      story_line(3, R"("time":"2024-01-02T00:05:00Z","kind":"password_rejected","node":"w-1","source":"10.0.0.1","fingerprint":"77e0")");
+  EXPECT_EQ(explain(history_of(own, "w-1")).confidence, Confidence::kLow);
+  const std::string other = story_line(
+      4, R"("time":"2024-01-02T00:05:01Z","kind":"password_rejected","node":"w-2","source":"10.0.0.2","fingerprint":"d00d")");
+  const History history = history_of(own + other, "w-1");
+  const Explanation explanation = explain(history);
+  EXPECT_EQ(explanation.cause, Cause::kRestored);
+  EXPECT_EQ(explanation.confidence, Confidence::kMedium);
+  EXPECT_EQ(explanation.evidence.back().seq, 4u);
+}
+
+// One address, another machine on it in between: a NAT. It does not make two machines one.
+TEST(Explain, AnAddressThatOthersUseIsNobodys) {
+  const std::string before =
+      story_line(1, R"("time":"2024-01-01T00:00:00Z","kind":"password_stored","node":"w-1","source":"10.0.0.1","fingerprint":"a41c")");
+  const std::string neighbour =
+      story_line(2, R"("time":"2024-01-01T03:00:00Z","kind":"password_stored","node":"w-2","source":"10.0.0.1","fingerprint":"d00d")");
+  const std::string after =
+      story_line(3, R"("time":"2024-01-02T00:00:00Z","kind":"password_rejected","node":"w-1","source":"10.0.0.1","fingerprint":"77e0")");
+  EXPECT_EQ(explain(history_of(before + after, "w-1")).cause, Cause::kRebuilt);
+  EXPECT_EQ(explain(history_of(before + neighbour + after, "w-1")).cause, Cause::kUnknown);
+  test::MemoryLog log;
+  std::vector<Record> records;
+  for (const std::string& line : {before, neighbour, after}) {
+    Result<Record> record = record_from_json(line);
+    ASSERT_TRUE(record);
+    records.push_back(std::move(*record));
+  }
+  log.append(records);
+  const Result<History> history = history_from_log(log.log(), "w-1");
+  ASSERT_TRUE(history);
+  EXPECT_EQ(test::seqs_of(*history), (std::vector<Seq>{1, 2, 3}));
+  EXPECT_EQ(json_of(*history), json_of(history_of(before + neighbour + after, "w-1")));
 }
 
 TEST(Explain, NamesTheNodeInLowerCaseWhateverItWasAskedBy) {

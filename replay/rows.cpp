@@ -134,6 +134,9 @@ Row row_of(const Step& step, const Facts& facts) {
   row.record = &record;
   row.count = record.count;
   std::visit(Words{facts, record, row}, record.event);
+  // Before the password is judged nothing ties who asks to the node but its word.
+  if (row.tone == Tone::bad && as<PasswordRejected>(record) == nullptr && name_is(record) == NameIs::claimed)
+    row.what += " (claimed)";
   if (!step.own && !record.node.empty()) row.what = printable(record.node, 40) + ": " + row.what;
   if (!record.source.empty() && !is_server_wide(record.kind()))
     row.place = "from " + printable(host_of(record.source), 45);

@@ -89,6 +89,19 @@ void World::server_started(Server& server, bool clean, const std::string& ca) {
   Record record;
   record.event = ServerStarted{.version = "0.1.0", .client_ca = ca, .server_ca = ca, .ledger = "sim", .clean = clean};
   append(server, std::move(record));
+  reopen_tunnels(server);
+}
+
+// No connection outlives the server's process, and nobody is left to record its end.
+void World::reopen_tunnels(Server& server) {
+  for (const auto& each : machines_) {
+    Machine& machine = *each;
+    if (machine.server != &server || machine.tunnel.empty()) continue;
+    machine.tunnel.clear();
+    after(random.between(2, 15), [this, &machine, number = machine.start_number] {
+      if (machine.tls_alert.empty() && machine.tunnel.empty()) open_tunnel(machine, number);
+    });
+  }
 }
 
 void World::server_stopped(Server& server) {

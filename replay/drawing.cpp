@@ -354,6 +354,7 @@ class Artist {
     return before->at + (next->at - before->at) * seconds_between(before->time, time) / whole;
   }
   double position_of(const Record& record) const {
+    if (record.seq < retold_.explanation.told_from) return 0;
     const auto sight = index_of_.find(&record);
     return sight != index_of_.end() ? position_of(sight->second) : position_of(record.time);
   }

@@ -86,21 +86,11 @@ class TextWriter {
     line(painter_.paint(Tone::strong, left) + std::string(used < width_ ? width_ - used : 3, ' ') + right);
   }
 
-  // What a limit on the telling (tell_since) hides, and the state it led to.
-  void told_before() {
-    std::size_t hidden = 0;
-    std::string_view state;
-    for (const Step& step : e_.timeline.steps)
-      if (step.own && step.record->seq < e_.told_from) state = step.after, ++hidden;
-    if (hidden > 0)
-      line(painter_.paint(Tone::faint, fmt::format("         {} earlier record{} not told; {} then", hidden,
-                                                   hidden == 1 ? "" : "s", state)));
-  }
-
   void timeline() {
     const std::vector<Printed> rows = rows_of(retold_, Scope::brief);
     std::uint32_t life = 0;
-    told_before();
+    if (const std::string before = told_before(retold_); !before.empty())
+      line(painter_.paint(Tone::faint, "         " + before));
     for (std::size_t i = 0; i < rows.size(); ++i) {
       if (rows.size() > kFirstRows + kLatestRows && i == kFirstRows) {
         i = rows.size() - kLatestRows;

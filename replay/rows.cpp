@@ -220,6 +220,15 @@ std::vector<Printed> rows_of(const Retold& retold, Scope scope) {
   return rows;
 }
 
+std::string told_before(const Retold& retold) {
+  std::size_t hidden = 0;
+  std::string_view state;
+  for (const Step* step : retold.facts.own)
+    if (step->record->seq < retold.explanation.told_from) state = step->after, ++hidden;
+  if (hidden == 0) return "";
+  return fmt::format("{} earlier record{} not told; {} then", hidden, hidden == 1 ? "" : "s", state);
+}
+
 std::optional<Fingerprint> bound_now(const Retold& retold) {
   const Explanation& e = retold.explanation;
   const Refusals& refusals = retold.facts.refusals;

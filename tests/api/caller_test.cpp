@@ -10,7 +10,6 @@
 #include "replay/explain.h"
 #include "replay/render.h"
 #include "tests/support/client_certificate.h"
-#include "tests/support/csr.h"
 #include "tests/support/verify_log.h"
 
 namespace ledger::api {
@@ -24,7 +23,6 @@ using test::RunningServer;
 using testing::AllOf;
 using testing::Contains;
 using testing::HasSubstr;
-using testing::Not;
 
 class Claims : public testing::Test {
  protected:

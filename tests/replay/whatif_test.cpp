@@ -546,7 +546,8 @@ RC_GTEST_PROP(WhatIfProperty, OneNodeIsJudgedTheSameAloneAndAmongOthers, ()) {
   const WhatIf alone = judged(records, options);
   const auto of_x = [](const WhatIf& found) {
     boost::json::value told;
-    for (const auto& node : to_json(found).at("nodes").as_array())
+    const boost::json::object told_of_all = to_json(found);
+    for (const auto& node : told_of_all.at("nodes").as_array())
       if (node.at("node") == "x") told = node;
     return boost::json::serialize(told);
   };

@@ -245,8 +245,8 @@ Found returned_unwanted(const Facts& facts) {
   // The deletion of the Node and what it released belong together; the story begins with the first of them.
   const Record* deleted = facts.last_between<NodeObjectDeleted>(0, UINT64_MAX);
   const auto* released = as<BindingReleased>(*release);
-  if (deleted == nullptr && (released == nullptr || (released->by != "node_deleted" && released->by != "sweep")))
-    return std::nullopt;
+  // A sweep frees a name that never had a Node: whoever comes back there is still trying to become one.
+  if (deleted == nullptr && (released == nullptr || released->by != "node_deleted")) return std::nullopt;
   if (deleted != nullptr && deleted->seq < release->seq) {
     const auto apart = seconds_from(deleted->time, release->time);
     if (!apart || *apart > kUnfinishedJoin_s) deleted = nullptr;

@@ -20,6 +20,8 @@ struct Header {
   std::int64_t used = 0, left_out = 0;
 };
 
+bool is_count(const json::value& value) { return value.is_int64() && value.get_int64() >= 0; }
+
 Result<Header> parse_header(std::string_view line) {
   json::error_code error;
   const json::value value = json::parse(json::string_view(line.data(), line.size()), error);
@@ -27,14 +29,25 @@ Result<Header> parse_header(std::string_view line) {
   if (object == nullptr) return Error{Errc::invalid, "the first line must be a JSON object with actor and file"};
   Header header;
   for (const auto& [key, item] : *object) {
-    if (key == "actor" && item.is_string()) header.actor = printable(std::string_view(item.get_string()), 200);
-    if (key == "file" && item.is_string()) header.file = printable(std::string_view(item.get_string()), 64);
-    if (key == "overwrite" && item.is_bool()) header.overwrite = item.get_bool();
-    if (key == "finish" && item.is_bool()) header.finish = item.get_bool();
-    if (key == "used" && item.is_int64()) header.used = item.get_int64();
-    if (key == "left_out" && item.is_int64()) header.left_out = item.get_int64();
+    if (key == "actor" && item.is_string())
+      header.actor = printable(std::string_view(item.get_string()), 200);
+    else if (key == "file" && item.is_string())
+      header.file = item.get_string();
+    else if (key == "overwrite" && item.is_bool())
+      header.overwrite = item.get_bool();
+    else if (key == "finish" && item.is_bool())
+      header.finish = item.get_bool();
+    else if (key == "used" && is_count(item))
+      header.used = item.get_int64();
+    else if (key == "left_out" && is_count(item))
+      header.left_out = item.get_int64();
+    else
+      return Error{Errc::invalid, "field '" + printable(std::string_view(key.data(), key.size()), 60) +
+                                      "' of the first line is unknown or of the wrong type"};
   }
-  if (header.actor.empty() || header.file.size() != 64)
+  const bool is_sha256 =
+      header.file.size() == 64 && header.file.find_first_not_of("0123456789abcdef") == std::string::npos;
+  if (header.actor.empty() || !is_sha256)
     return Error{Errc::invalid, "the first line must say actor, and file (a SHA-256 in hex)"};
   return header;
 }
@@ -64,11 +77,13 @@ Response Admin::import_entries(const Request& request, std::string_view what) {
   const Result<Header> header = parse_header(take_line(body));
   if (!header) return to_response(problem_of(header.error()));
   std::vector<ImportEntry> entries;
-  while (!body.empty()) {
+  for (std::size_t number = 2; !body.empty(); ++number) {
     const std::string_view line = take_line(body);
     if (line.empty()) continue;
     Result<ImportEntry> entry = import_entry_from_json(*kind, line);
-    if (!entry) return to_response(problem_of(entry.error()));
+    if (!entry)  // nothing of the part is written
+      return to_response(problem_of(
+          Error{entry.error().code, "line " + std::to_string(number) + " of the body: " + entry.error().message}));
     entries.push_back(std::move(*entry));
   }
   // Kept from part to part: what it has looked up of the log is worth keeping.

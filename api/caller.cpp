@@ -86,10 +86,15 @@ Caller identify_bearer(std::string_view header, const Credentials& credentials, 
 Caller identify_certificate(const Request& request, const Issuer& issuer) {
   Caller caller;
   caller.auth.method = "certificate";
-  const Result<ClientIdentity> identity = issuer.authenticate(request.certificate, Time::now());
+  CertificateClaim claim;
+  const Result<ClientIdentity> identity = issuer.authenticate(request.certificate, Time::now(), &claim);
   if (!identity) {
     caller.result = TokenResult::unknown_principal;
     caller.auth.principal = "(unknown)";
+    caller.certificate_fault = claim.fault;
+    if (claim.common_name.starts_with(kNodePrefix))
+      if (const auto node = NodeName::parse(std::string_view(claim.common_name).substr(kNodePrefix.size())))
+        caller.claimed_node = node->str();
     return caller;
   }
   caller.result = TokenResult::accepted;
@@ -127,7 +132,12 @@ Caller identify(const Request& request, const Credentials& credentials, const Is
   if (permitted(caller)) return caller;
   if (!request.certificate.empty()) {
     Caller certified = identify_certificate(request, issuer);
-    if (permitted(certified) || header.empty()) caller = std::move(certified);
+    if (permitted(certified) || header.empty()) {
+      caller = std::move(certified);
+    } else {
+      caller.certificate_fault = std::move(certified.certificate_fault);
+      caller.claimed_node = std::move(certified.claimed_node);
+    }
   }
   if (caller.result == TokenResult::accepted && !permitted(caller)) caller.result = TokenResult::wrong_class;
   return caller;

@@ -27,6 +27,8 @@ struct Caller {
   bool superseded = false;  // accepted with a replaced token, in its grace period
   std::string node;       // role node: the name in the certificate
   std::string old_token;  // id of a presented secret that was valid once, or is for something else
+  // Of a certificate that is not accepted: why, and the node that it names. A claim, never `node`.
+  std::string certificate_fault{}, claimed_node{};
 };
 
 // Authorization first, then the certificate: one that is valid decides (k3s tries Basic first; agents with an

@@ -74,6 +74,21 @@ NodeHeaders parse_headers(const Request& request, const Caller& caller, const Pr
   return headers;
 }
 
+// The node that a request says it is from, proven by nothing. A name that is none is not kept.
+std::string claimed_in_header(const Request& request, const Program& program) {
+  const Result<NodeName> name = NodeName::parse(trim(request.header(program.node_name_header)));
+  return name ? name->str() : std::string();
+}
+
+// A certificate of ours that only its time speaks against is told apart: its machine needs a clock or a token.
+std::string refusal_reason(const Caller& caller) {
+  if (caller.result == TokenResult::unknown_principal && caller.auth.method == "certificate") {
+    if (caller.certificate_fault == "expired") return "certificate_expired";
+    if (caller.certificate_fault == "not valid yet") return "certificate_not_yet_valid";
+  }
+  return std::string(reason_name(caller.result));
+}
+
 std::string not_registered(const std::string& node) { return "node " + node + " is not registered (any more)"; }
 
 void add_seq(Response& response, const Result<Committed>& outcome) {
@@ -414,11 +429,15 @@ void Registration::refuse_token(const RequestPtr& request, const Reply& reply, c
   const Problem problem = problem_of(caller.result);
   Record record = record_of(*request, caller,
                             TokenRejected{.status = problem.status,
-                                          .reason = std::string(reason_name(caller.result)),
+                                          .reason = refusal_reason(caller),
                                           .token = caller.old_token});
-  // Nobody vouches for it: a claim, on whatever path it came. A name that is none is not kept.
-  const Result<NodeName> claimed = NodeName::parse(trim(request->header(issuer_.program().node_name_header)));
-  record.node = node.empty() && claimed ? claimed->str() : node;
+  // Nobody vouches for it: a claim, on whatever path it came.
+  record.node = node.empty() ? claimed_in_header(*request, issuer_.program()) : node;
+  if (record.node.empty()) record.node = caller.claimed_node;
+  if (!caller.certificate_fault.empty()) {
+    record.note = "its certificate is not accepted (" + caller.certificate_fault + ")";
+    if (!caller.claimed_node.empty()) record.note += ", and names " + caller.claimed_node;
+  }
   Proposal proposal;
   proposal.records.push_back(std::move(record));
   record_then(reply, std::move(proposal), to_response(problem));
@@ -438,7 +457,8 @@ void Registration::refuse_request(const RequestPtr& request, const Reply& reply,
   Proposal proposal;
   for (Event event : {Event(TokenAccepted{}), Event(rejected)}) {
     proposal.records.push_back(record_of(*request, caller, std::move(event)));
-    proposal.records.back().node = caller.node;
+    proposal.records.back().node =
+        caller.node.empty() ? claimed_in_header(*request, issuer_.program()) : caller.node;
   }
   record_then(reply, std::move(proposal), to_response(problem), request);
 }

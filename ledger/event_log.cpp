@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdarg>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -61,15 +63,55 @@ std::string index_key(Index index, std::string_view value, Seq seq) {
 
 // ---- options ---------------------------------------------------------------------------------------------
 
-// After a full disk RocksDB would go on by itself, in a thread of its own and with the file that has failed:
-// Debian's build then ends the process by an assertion. What is on disk is not known any more; the owner opens the
-// log anew.
+// RocksDB's own warnings, for people who look into trouble: in <dir>/LOG; those of the run before in LOG.old. Its
+// own logger would end the process by an assertion (in Debian's build) when it cannot write two of them: on a full
+// disk.
+class Warnings : public rocksdb::Logger {
+ public:
+  // No file where there is no directory given.
+  explicit Warnings(std::filesystem::path dir) : Logger(rocksdb::InfoLogLevel::WARN_LEVEL), dir_(std::move(dir)) {}
+  ~Warnings() override {
+    if (file_ != nullptr) std::fclose(file_);
+  }
+
+  using Logger::Logv;
+  void Logv(const char* format, va_list arguments) override {
+    if (dir_.empty()) return;
+    char text[1024];
+    std::vsnprintf(text, sizeof text, format, arguments);
+    const std::lock_guard lock(mutex_);
+    if (file_ == nullptr) open();
+    if (file_ == nullptr || written_ > kMaxBytes) return;
+    const int length =
+        std::fprintf(file_, "%s %s\n", Time::now().to_string().c_str(), printable(text, 1000).c_str());
+    std::fflush(file_);  // what could not be written is not worth a word
+    written_ += length > 0 ? length : 0;
+  }
+
+ private:
+  static constexpr std::int64_t kMaxBytes = 1 << 20;
+
+  void open() {
+    std::error_code ignored;
+    std::filesystem::rename(dir_ / "LOG", dir_ / "LOG.old", ignored);
+    file_ = std::fopen((dir_ / "LOG").c_str(), "ae");
+  }
+
+  const std::filesystem::path dir_;
+  std::mutex mutex_;
+  std::FILE* file_ = nullptr;
+  std::int64_t written_ = 0;
+};
+
+// After a full disk RocksDB would go on by itself, in a thread of its own. What is on disk is not known any more;
+// the owner opens the log anew.
 class NoRecovery : public rocksdb::EventListener {
  public:
   void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, Status, bool* recover) override { *recover = false; }
 };
 
-rocksdb::DBOptions db_options(const EventLog::Options& options) {
+// `log_dir`: where RocksDB's warnings go; empty: nowhere.
+rocksdb::DBOptions db_options(const EventLog::Options& options, const std::filesystem::path& log_dir) {
   rocksdb::DBOptions db;
   db.env = options.env != nullptr ? options.env : rocksdb::Env::Default();
   db.create_if_missing = options.create;
@@ -83,9 +125,8 @@ rocksdb::DBOptions db_options(const EventLog::Options& options) {
   db.max_total_wal_size = 128 << 20;            // bounds the work of the next open
   db.max_open_files = 512;                      // leaves file descriptors to the agents
   db.max_background_jobs = 2;
-  db.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  db.info_log = std::make_shared<Warnings>(log_dir);
   db.keep_log_file_num = 2;
-  db.max_log_file_size = 1 << 20;
   db.stats_dump_period_sec = 0;  // no timers of its own
   db.stats_persist_period_sec = 0;
   db.listeners.push_back(std::make_shared<NoRecovery>());
@@ -341,8 +382,8 @@ Result<std::unique_ptr<EventLog>> EventLog::open(const Options& options) {
   state->dir = options.dir;
   if (const Result<void> wal = check_wal(options); !wal) return wal.error();
   rocksdb::DB* db = nullptr;
-  const Status status =
-      rocksdb::DB::Open(db_options(options), options.dir.string(), families(), &state->handles, &db);
+  const Status status = rocksdb::DB::Open(db_options(options, options.env == nullptr ? options.dir : ""),
+                                          options.dir.string(), families(), &state->handles, &db);
   state->db.reset(db);
   if (!status.ok()) return error_of(status, options.dir);
   if (const Result<void> identity = state->find_identity(options.create); !identity) return identity.error();
@@ -369,7 +410,7 @@ Result<std::unique_ptr<EventLog>> EventLog::follow(const Options& options) {
     return Error{Errc::io, "cannot make a temporary directory" + (no_temp ? "" : " in " + temp.string()) +
                                "; set TMPDIR to one that can be written"};
   state->secondary_dir = scratch;
-  rocksdb::DBOptions db_opts = db_options(options);
+  rocksdb::DBOptions db_opts = db_options(options, "");
   db_opts.create_if_missing = false;
   db_opts.create_missing_column_families = false;
   db_opts.max_open_files = -1;  // keeps files readable that the owner deletes meanwhile

@@ -610,15 +610,35 @@ Result<std::vector<std::string>> subject_values(const X509* certificate, int nid
   return values;
 }
 
-Result<void> verify(X509_STORE* store, X509* certificate, Time now) {
+// OpenSSL looks for the issuer first, then at the signature, then at the clock: what has expired was once ours.
+const char* fault_of(int error, int depth) {
+  switch (error) {
+    case X509_V_ERR_CERT_HAS_EXPIRED: return depth == 0 ? "expired" : "unusable";
+    case X509_V_ERR_CERT_NOT_YET_VALID: return depth == 0 ? "not valid yet" : "unusable";
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+    case X509_V_ERR_CERT_SIGNATURE_FAILURE: return "unknown CA";
+    default: return "unusable";
+  }
+}
+
+Result<void> verify(X509_STORE* store, X509* certificate, Time now, std::string& fault) {
   const StoreContextPtr context(X509_STORE_CTX_new());
   must(context != nullptr && X509_STORE_CTX_init(context.get(), store, certificate, nullptr) == 1, "verifying");
   X509_VERIFY_PARAM* const rules = X509_STORE_CTX_get0_param(context.get());
   X509_VERIFY_PARAM_set_time(rules, seconds_of(now));
-  if (X509_verify_cert(context.get()) != 1)
-    return refused(std::string("refused: ") +
-                   X509_verify_cert_error_string(X509_STORE_CTX_get_error(context.get())));
-  return {};
+  if (X509_verify_cert(context.get()) == 1) return {};
+  const int error = X509_STORE_CTX_get_error(context.get());
+  fault = fault_of(error, X509_STORE_CTX_get_error_depth(context.get()));
+  return refused(std::string("refused: ") + X509_verify_cert_error_string(error));
+}
+
+std::string sole_common_name(const X509* certificate) {
+  const auto names = subject_values(certificate, NID_commonName);
+  return names && names->size() == 1 ? names->front() : std::string();
 }
 
 }  // namespace
@@ -785,14 +805,18 @@ Result<IssuedCertificate> Issuer::issue_listener(const std::vector<std::string>&
   return sign(state_->server, leaf, nullptr, now);
 }
 
-Result<ClientIdentity> Issuer::authenticate(std::string_view der, Time now) const {
+Result<ClientIdentity> Issuer::authenticate(std::string_view der, Time now, CertificateClaim* refusal) const {
   const ErrorScope errors;
+  CertificateClaim unused;
+  CertificateClaim& claim = refusal != nullptr ? *refusal : unused;
+  claim = {.fault = "unusable", .common_name = {}};
   if (der.size() > kMaxClientCertificate) return refused("is larger than 16 KiB");
   const unsigned char* at = bytes_of(der);
   const X509Ptr certificate(d2i_X509(nullptr, &at, static_cast<long>(der.size())));
   if (certificate == nullptr) return refused("is not readable: " + openssl_reason());
   if (at != bytes_of(der) + der.size()) return refused("is followed by other bytes");
-  if (const auto verified = verify(state_->clients.get(), certificate.get(), now); !verified)
+  claim.common_name = sole_common_name(certificate.get());
+  if (const auto verified = verify(state_->clients.get(), certificate.get(), now, claim.fault); !verified)
     return verified.error();
   // Trusted as itself, not because somebody vouches for its bearer.
   if ((X509_get_extension_flags(certificate.get()) & EXFLAG_CA) != 0) return refused("is a CA's, not a client's");

@@ -59,6 +59,12 @@ struct ClientIdentity {
   std::string serial;                      // hex
 };
 
+// What a certificate that is not accepted says of itself. Whoever made it may have written anything: a claim.
+struct CertificateClaim {
+  std::string fault;        // for people: unknown CA, expired, not valid yet, unusable
+  std::string common_name;  // empty: it has none, or none that is printable text
+};
+
 class Issuer {
  public:
   // `log_exists`: a log is there already, so missing CA files are an error, not a first start.
@@ -103,8 +109,9 @@ class Issuer {
 
   // Checks that the client CA (any certificate of its file, as kube-apiserver does) signed this DER certificate,
   // that it is valid at `now` and good for clientAuth, and that its subject is printable text with exactly one CN.
-  // A refusal is Errc::invalid with OpenSSL's reason. Whether the peer holds the key is the TLS layer's to prove.
-  Result<ClientIdentity> authenticate(std::string_view der, Time now) const;
+  // A refusal is Errc::invalid with OpenSSL's reason, and fills `refused` where it is given. Whether the peer holds the
+  // key is the TLS layer's to prove.
+  Result<ClientIdentity> authenticate(std::string_view der, Time now, CertificateClaim* refused = nullptr) const;
 
  private:
   struct State;

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "ledger/storm.h"
+#include "ledger/unrecorded.h"
 
 namespace ledger {
 namespace {
@@ -61,7 +62,7 @@ struct Ledger::State {
 
   std::atomic<std::uint64_t> batches{0}, records{0}, counted{0}, conflicts{0}, overloaded{0};
   // Refusals that could not be recorded when they happened; the writer turns them into counted records.
-  std::atomic<std::int64_t> unrecorded_overloaded{0}, unrecorded_unavailable{0};
+  Unrecorded unrecorded_overloaded{429, "overloaded"}, unrecorded_unavailable{503, "store_unavailable"};
 
   // Owned by the writer thread.
   std::deque<Item> from_callbacks;  // go before everything that waits
@@ -92,7 +93,7 @@ struct Ledger::State {
   std::optional<Error> stale(const Proposal& proposal) const;
   Seq add(Record record);
   void add_counts(std::vector<Record> counts);
-  void add_unrecorded(std::atomic<std::int64_t>& refusals, std::int64_t status, const char* reason);
+  void add_unrecorded(Unrecorded& refusals);
   const NodeState* staged_node(const std::string& name) const;
   bool commit();
   void fail(const Error& error);
@@ -134,14 +135,14 @@ void Ledger::State::process(std::deque<Item> items) {
   add_counts(storm.due(now));
   const bool room = disk_has_room();
   if (room) {
-    add_unrecorded(unrecorded_overloaded, 429, "overloaded");
-    add_unrecorded(unrecorded_unavailable, 503, "store_unavailable");
+    add_unrecorded(unrecorded_overloaded);
+    add_unrecorded(unrecorded_unavailable);
   }
   for (Item& item : items) {
     if (room || item.flush || item.proposal.use_reserve) {
       propose(item);
     } else {
-      ++unrecorded_unavailable;
+      unrecorded_unavailable.count(item.proposal.records, now.stamp);
       completions.push_back({std::move(item.done), *no_space});
     }
   }
@@ -233,14 +234,13 @@ void Ledger::State::add_counts(std::vector<Record> counts) {
   for (Record& count : counts) add(std::move(count));
 }
 
-// Refusals that were answered while nothing could be recorded: counted then, recorded now.
-void Ledger::State::add_unrecorded(std::atomic<std::int64_t>& refusals, std::int64_t status, const char* reason) {
-  if (refusals.load() == 0) return;
-  Record record;
-  record.event = RequestRejected{.status = status, .reason = reason};
-  record.count = refusals.exchange(0);
-  record.note = "counted while they could not be recorded one by one";
-  add(std::move(record));
+// Refusals that were answered while nothing could be recorded: counted then, recorded now, as a storm where they go on.
+void Ledger::State::add_unrecorded(Unrecorded& refusals) {
+  for (Record& record : refusals.take()) {
+    if (storm.offer(record, now) != 0) continue;
+    add_counts(storm.refusals_so_far(record));
+    storm.written(add(std::move(record)));
+  }
 }
 
 // The node as it will be when the batch so far is durable. Only this thread writes `nodes`, so it may read
@@ -401,7 +401,7 @@ void Ledger::append(Proposal proposal, Done done) {
     } else if (state_->queue.size() >= state_->options.queue_limit && !proposal.use_reserve) {
       refused = Error{Errc::overloaded, "too many registrations at once; try again in a second"};
       ++state_->overloaded;
-      ++state_->unrecorded_overloaded;
+      state_->unrecorded_overloaded.count(proposal.records, state_->options.clock());
     } else {
       state_->queue.push_back({std::move(proposal), std::move(done)});
     }

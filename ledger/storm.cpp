@@ -48,6 +48,8 @@ bool ends_nodes(Kind kind) {
 void normalise(Record& record) {
   record.seq = 0;
   record.time = {};
+  record.count = 1;
+  record.first_time.reset();
   record.request_id.clear();
   record.source = host_of(record.source);
   record.via = host_of(record.via);
@@ -90,12 +92,15 @@ Seq StormCounter::offer(Record& record, Instant now) {
     return 0;
   }
   Window& window = *found->second;
-  if (window.pending++ == 0) {
-    window.first = now.stamp;
+  const Time happened = record.time.known() ? record.time : now.stamp;
+  const bool first = window.pending == 0;
+  window.pending += record.count;
+  if (first) {
+    window.first = record.first_time.value_or(happened);
     if (is_refusal(window.record.kind()) && !window.record.node.empty())
       counting_.emplace(window.record.node, &window);
   }
-  window.last = now.stamp;
+  window.last = happened;
   return window.stands_for;
 }
 

@@ -47,8 +47,8 @@ class StormCounter {
   // token_accepted, the refusals and failed handshakes may be counted; everything else is always written.
   static bool countable(Kind kind);
 
-  // Offers an outcome. 0: write `record` (it may have been made anonymous: over the budget) and report its seq
-  // with written(); else: it is counted, and this seq stands for it.
+  // Offers an outcome, or the `count` outcomes that `record` stands for. 0: write `record` (it may have been made
+  // anonymous: over the budget) and report its seq with written(); else: it is counted, and this seq stands for it.
   Seq offer(Record& record, Instant now);
   // The record just offered was given this seq.
   void written(Seq seq);

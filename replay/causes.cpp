@@ -57,9 +57,12 @@ constexpr Rule kOrder[] = {
     {"never seen", rules::never_seen, "without a record there is nothing else to ask"},
     {"SRVSTATE, OVERLOAD", rules::server_not_able, "the server says itself that it could not decide"},
     {"RESTORED", rules::memory_replaced, "a memory that went back refuses what it accepted: explains all below"},
+    {"SRVSTATE after start", rules::server_just_started, "the bound password refused: the server, not the node"},
     {"SRVSPLIT", rules::servers_disagree, "answers that depend on the server say nothing about the node"},
     {"SRVSPLIT (token)", rules::servers_disagree_on_token, "the same, one step earlier in a request"},
     {"CA", rules::foreign_certificate, "a certificate of another CA is no matter of tokens"},
+    {"LOSTREPLY of a token", rules::answer_lost_with_its_token, "the same token was good a moment ago"},
+    {"ENDPOINT", rules::credential_lost, "an agent always sends a credential: somebody else's request"},
     {"TOKEN", rules::token_refused, "judged before any header"},
     {"STALECERT", rules::released_certificate, "judged before the password"},
     {"CREDFILE", rules::no_password, "there is no password to judge"},
@@ -80,14 +83,19 @@ constexpr Rule kOrder[] = {
     {"NAMEDRIFT", rules::renamed_machine, "the password is known, under another name"},
     {"POOLREUSE", rules::name_handed_out_again, "another machine, nothing alive"},
     {"ORPHANBIND", rules::first_join_unfinished, "one machine, which never became a node"},
+    {"RESTORED, machines anew", rules::machines_newer_than_memory, "a restore explains a new password better than chance"},
+    {"EPHEMERAL at first", rules::lost_by_the_servers_node, "the server kept its store: its machine was not rebuilt"},
     {"REBUILT", rules::rebuilt, "one machine, nothing alive; rests on absence"},
     {"UNKNOWN own", rules::own_password_undecided, "what is left of the mismatches, by what can still be said"},
     {"UNKNOWN restored", rules::after_restore_undecided, "likewise"},
     {"UNKNOWN elsewhere", rules::known_elsewhere_undecided, "likewise"},
     {"UNKNOWN mismatch", rules::mismatch_undecided, "likewise"},
     {"CLONED by name", rules::password_of_two_names, "nothing is refused, and yet"},
+    {"CLONED by names", rules::password_of_many_names, "nothing is refused, and yet"},
     {"CLONED by place", rules::password_of_two_places, "nothing is refused, and yet"},
     {"LOSTREPLY", rules::reply_lost, "nothing is refused, and yet"},
+    {"NAMEDRIFT, nobody refused", rules::goes_by_another_name, "nothing is refused, and yet"},
+    {"ZOMBIE, nobody refused", rules::returned_unwanted, "nothing is refused, and yet"},
     {"NONE", rules::nothing_wrong, "nothing is refused"},
     {"UNKNOWN", rules::nothing_decides, "always answers"},
 };
@@ -96,9 +104,31 @@ constexpr Rule kOrder[] = {
 
 const std::span<const Rule> kRules(kOrder);
 
+namespace {
+
+// What these say is in the refusal itself; every other cause is a story told by several records, and one that is
+// missing may turn it.
+bool is_told_by_one_record(Cause cause) {
+  return cause == Cause::kToken || cause == Cause::kStaleCert || cause == Cause::kCredFile || cause == Cause::kSrvState;
+}
+
+void weigh_holes(const Facts& facts, Finding& finding) {
+  if (finding.confidence != Confidence::kHigh || is_told_by_one_record(finding.cause) || facts.own.empty()) return;
+  if (facts.hole_since(facts.own.front()->record->seq) == nullptr) return;
+  finding.confidence = Confidence::kMedium;
+  finding.warnings.push_back("records of this time cannot be read; one of them may tell another story");
+}
+
+}  // namespace
+
 Finding judge(const Facts& facts) {
-  for (const Rule& rule : kRules)
-    if (std::optional<Finding> finding = rule.find(facts)) return std::move(*finding);
+  for (const Rule& rule : kRules) {
+    std::optional<Finding> finding = rule.find(facts);
+    if (!finding) continue;
+    weigh_holes(facts, *finding);
+    rules::doubt_claims(*finding, facts);
+    return std::move(*finding);
+  }
   fatal("no rule answered");
 }
 

@@ -32,6 +32,10 @@ Shape shape_of(Kind kind) {
     case Kind::server_stopped: return Shape::kRestart;
     case Kind::epoch_started: return Shape::kEpoch;
     case Kind::clock_stepped: return Shape::kClock;
+    case Kind::token_created:
+    case Kind::token_rotated:
+    case Kind::token_revoked:
+    case Kind::token_expired: return Shape::kToken;
     default: return Shape::kOther;
   }
 }
@@ -74,7 +78,7 @@ bool is_refused(Shape shape) {
 // A new time begins with it.
 bool is_turn(Shape shape) {
   return shape == Shape::kChanged || shape == Shape::kReleased || shape == Shape::kHeld ||
-         shape == Shape::kNodeDeleted || shape == Shape::kEpoch;
+         shape == Shape::kNodeDeleted || shape == Shape::kEpoch || shape == Shape::kToken;
 }
 
 std::string label_of(const Record& record) {
@@ -95,6 +99,11 @@ std::string label_of(const Record& record) {
       return cause;
     }
     case Shape::kClock: return "clock";
+    case Shape::kToken: {
+      std::string label(name_of(record.kind()));
+      std::replace(label.begin(), label.end(), '_', ' ');
+      return label;
+    }
     default: return "";
   }
 }
@@ -345,6 +354,7 @@ class Artist {
     return before->at + (next->at - before->at) * seconds_between(before->time, time) / whole;
   }
   double position_of(const Record& record) const {
+    if (record.seq < retold_.explanation.told_from) return 0;
     const auto sight = index_of_.find(&record);
     return sight != index_of_.end() ? position_of(sight->second) : position_of(record.time);
   }

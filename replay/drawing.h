@@ -42,6 +42,7 @@ enum class Shape : std::uint8_t {
   kRestart,
   kEpoch,
   kClock,
+  kToken,  // made, replaced, withdrawn or at its end
   kOther,
 };
 Shape shape_of(Kind kind);

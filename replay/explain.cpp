@@ -88,6 +88,17 @@ void warn_of_clock(const Facts& facts, std::vector<std::string>& warnings) {
     }
 }
 
+void warn_of_outdated(const Facts& facts, std::vector<std::string>& warnings) {
+  std::int64_t refusals = 0;
+  const Record* last = nullptr;
+  for (const Record* record : facts.outdated)
+    if (is_refusal(record->kind())) refusals += record->count, last = record;
+  if (last == nullptr) return;
+  warnings.push_back(std::to_string(refusals) + " refusal(s) in an imported log (the last is record " +
+                     std::to_string(last->seq) + ", of " + printable(last->server, 80) +
+                     ") are older than what this server knows of the node: history, and not judged");
+}
+
 // What the last refusal looked like just before it was settled.
 void recall_past(const Facts& facts, Finding& finding) {
   if (finding.cause != Cause::kNone) return;
@@ -142,6 +153,9 @@ Explanation explain(const History& history) {
   for (const std::string& warning : history.warnings) explanation.warnings.push_back(warning);
   warn_of_holes(history, explanation.warnings);
   warn_of_clock(facts, explanation.warnings);
+  warn_of_outdated(facts, explanation.warnings);
+  const Record* claim = facts.judged_claim();
+  explanation.only_claimed = claim != nullptr && is_bare_claim(*claim);
   explanation.agent_prints = agent_sentence(facts);
   if (facts.family == Family::password)
     explanation.refusal = facts.refusals.last().record;
@@ -173,6 +187,7 @@ void tell_since(const Cut& since, Explanation& e) {
   std::erase(e.warnings, std::string(kTakeoverWarning));
   e.agent_prints.clear();
   e.refusal = nullptr;
+  e.only_claimed = false;
 }
 
 }  // namespace ledger::replay

@@ -80,6 +80,8 @@ struct Explanation {
   std::vector<Alternative> alternatives;
   std::vector<Remedy> remedies;  // safest first; harmful ones are not in it
   std::vector<std::string> warnings;
+  // The refusals that it judges are in a name that was only claimed (claims.h), by somebody without a valid credential.
+  bool only_claimed = false;
   std::string agent_prints;  // what the agent's own log shows meanwhile; empty where nothing is refused
   Timeline timeline;         // points into the History that was explained
   // The last refusal that the cause speaks of; nullptr: none is open. Points into the History, too.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "replay/text.h"
 #include "replay/thresholds.h"
 
 namespace ledger::replay {
@@ -16,13 +17,13 @@ bool is_success(const Record& record) {
   return as<PasswordStored>(record) != nullptr || as<PasswordVerified>(record) != nullptr;
 }
 
-namespace {
-
 Fingerprint accepted_password(const Record& record) {
   if (const auto* stored = as<PasswordStored>(record)) return stored->fingerprint;
   if (const auto* verified = as<PasswordVerified>(record)) return verified->fingerprint;
   return {};
 }
+
+namespace {
 
 // The password that a record makes the name's own; nullopt: it does not bind.
 std::optional<Fingerprint> binding_made(const Record& record) {
@@ -98,9 +99,12 @@ Where Facts::compare(const Place& a, const Place& b) const {
   return a6 == b6 ? Where::different : Where::unknown;
 }
 
+bool Facts::is_shared(const Place& place) const { return intersect(place.sources, mixed_sources_); }
+
 // ---- sorting what there is -------------------------------------------------------------------------------
 
 Facts::Facts(const History& of, const Timeline& folded) : history(of), timeline(folded) {
+  find_outdated();
   sort_records();
   find_program();
   find_tunnels();
@@ -110,13 +114,36 @@ Facts::Facts(const History& of, const Timeline& folded) : history(of), timeline(
   find_family();
 }
 
+// The log of another server is imported when it is at hand: its records stand behind ours, and happened when they
+// happened. What our own records say of a later time stands above it; without a time nobody knows, and ours do.
+void Facts::find_outdated() {
+  const Record* decided = nullptr;  // our own last word on the name, by when it happened
+  for (const Step& step : timeline.steps) {
+    const Record& record = *step.record;
+    if (!is_imported(record)) {
+      const bool decides = settles(record) || is_success(record) || as<PasswordRejected>(record) != nullptr ||
+                           as<BindingHeld>(record) != nullptr || as<CertificateIssued>(record) != nullptr ||
+                           as<TunnelOpened>(record) != nullptr;
+      if (step.own && decides) decided = &record;
+    } else if (!is_server_wide(record.kind()) && decided != nullptr &&
+               (!record.first_time || *record.first_time <= decided->time || !decided->time.known())) {
+      outdated.push_back(&record);
+      outdated_.insert(&record);
+    }
+  }
+}
+
+bool Facts::is_outdated(const Record& record) const { return outdated_.contains(&record); }
+
 void Facts::sort_records() {
   for (const Step& step : timeline.steps) {
     const Record& record = *step.record;
     for (const std::string_view fingerprint : fingerprints_of(record)) fingerprints_.push_back(fingerprint);
     if (is_server_wide(record.kind())) server_wide.push_back(&record);
+    if (is_outdated(record)) continue;
     if (!step.own) {
       if (!fingerprints_of(record).empty()) elsewhere.push_back(&record);
+      if (as<PasswordRejected>(record) != nullptr && !record.node.empty()) others_refused.push_back(&record);
       // The operators' API is no agent's business, wherever the operator sits.
       if (record.node.empty() && is_refusal(record.kind()) && !record.endpoint.starts_with("/ledger/"))
         nameless.push_back(&record);
@@ -157,14 +184,16 @@ void Facts::find_tunnels() {
   };
   for (const Step& step : timeline.steps) {
     const Record& record = *step.record;
+    if (is_outdated(record)) continue;
     if (const auto* opened = as<TunnelOpened>(record); opened != nullptr && step.own)
       tunnels.push_back({.opened = &record, .closed = nullptr});
     if (const auto* closed = as<TunnelClosed>(record); closed != nullptr && step.own) {
       // The one with this session, else the oldest: agents reconnect before the old connection dies.
       Tunnel* best = nullptr;
       for (Tunnel& tunnel : tunnels) {
-        if (tunnel.closed != nullptr || !same_server(*tunnel.opened, record)) continue;
-        const bool named = as<TunnelOpened>(*tunnel.opened)->session == closed->session;
+        const std::string& session = as<TunnelOpened>(*tunnel.opened)->session;
+        const bool named = !session.empty() && session == closed->session;
+        if (tunnel.closed != nullptr || (!named && !same_server(*tunnel.opened, record))) continue;
         if (named || best == nullptr) best = &tunnel;
         if (named) break;
       }
@@ -181,6 +210,8 @@ void Facts::find_tunnels() {
 void Facts::find_mixed_sources() {
   std::map<std::string, std::vector<std::set<std::string, std::less<>>>> claims;
   std::map<Fingerprint, std::vector<std::string>> hops;
+  std::map<Fingerprint, int> hops_within_start;
+  std::map<Fingerprint, Time> last_seen;
   std::map<std::string, std::vector<Time>> successes;
   for (const Attempt& attempt : attempts) {
     Place place;
@@ -197,9 +228,14 @@ void Facts::find_mixed_sources() {
     }
     if (!attempt.presented.known() || !place.claimed.empty()) continue;
     auto& path = hops[attempt.presented];
+    const auto since = seconds_from(last_seen[attempt.presented], attempt.from());
+    if (!path.empty() && path.back() != source && since && *since <= kOneStart_s)
+      ++hops_within_start[attempt.presented];
     if (path.empty() || path.back() != source) path.push_back(source);
+    last_seen[attempt.presented] = attempt.to();
   }
   for (auto& [source, times] : successes) std::sort(times.begin(), times.end());
+  find_neighbours();
   for (const Record* record : elsewhere) {
     const std::string host = plain_host(record->source);
     const auto here = successes.find(host);
@@ -211,9 +247,34 @@ void Facts::find_mixed_sources() {
     if (near != here->second.end() && seconds_between(record->time, *near) <= kAliveWindow_s)
       mixed_sources_.insert(host);
   }
-  for (const auto& [password, path] : hops)
-    if (path.size() >= 5) mixed_sources_.insert(path.begin(), path.end());
+  // A balancer spreads the requests of one start over its addresses, or has many of them. Two copies of a machine
+  // change places only from one start to the next.
+  for (const auto& [password, path] : hops) {
+    const std::set<std::string> places(path.begin(), path.end());
+    if (hops_within_start[password] >= 2 || (path.size() >= 5 && places.size() >= 3))
+      mixed_sources_.insert(places.begin(), places.end());
+  }
   names_mixed = !mixed_sources_.empty();
+}
+
+// Another machine, by name and by password, got in from an address between two records of this node from there.
+void Facts::find_neighbours() {
+  std::map<std::string, std::pair<Seq, Seq>, std::less<>> spans;
+  std::set<Fingerprint> ours;
+  for (const Attempt& attempt : attempts) ours.insert(attempt.presented);
+  for (const Step* step : own) {
+    const Record& record = *step->record;
+    if (record.source.empty()) continue;
+    const auto [span, added] = spans.try_emplace(plain_host(record.source), record.seq, record.seq);
+    if (!added) span->second.second = record.seq;
+  }
+  for (const Record* record : elsewhere) {
+    if (!is_success(*record) || record->node.empty() || ours.count(accepted_password(*record)) != 0) continue;
+    const std::string host = plain_host(record->source);
+    const auto span = spans.find(host);
+    if (span == spans.end() || is_loopback(host)) continue;
+    if (span->second.first < record->seq && record->seq < span->second.second) mixed_sources_.insert(host);
+  }
 }
 
 // ---- what is refused and not settled ---------------------------------------------------------------------
@@ -421,6 +482,7 @@ void Facts::hear_tunnels() {
       if (!by_server) alive.gone = tunnel.closed;
       continue;
     }
+    if (tunnel.closed == nullptr && hole_between(tunnel.opened->seq, r.first().seq())) continue;  // its end, perhaps
     const Time until = tunnel.closed != nullptr ? tunnel.closed->time : end_time();
     const auto overlap = seconds_from(std::max(span.begin, tunnel.opened->time), until);
     const bool opened_before = span.before(*tunnel.opened);
@@ -461,16 +523,34 @@ bool is_agents_own(const Record& record) {
 
 // The failures of one sort that are not settled: in order, the node's own and those tied to it by address alone.
 struct Facts::OpenFailures {
-  std::vector<const Record*> token, request, handshake;
+  std::vector<const Record*> token, request, handshake, probe;
   bool token_named = false, request_named = false;
 };
 
-Facts::OpenFailures Facts::open_failures() const {
+// The node lived on through it, or was connected from elsewhere: who was refused there is not the node. An agent that
+// starts anew has lost its tunnel, which the server notices within kAliveWindow_s.
+bool Facts::is_somebody_elses(const Record& record) const {
+  if (name_is(record) != NameIs::claimed) return false;
+  Place asker;
+  asker.add(record);
+  return std::any_of(tunnels.begin(), tunnels.end(), [&](const Tunnel& tunnel) {
+    const bool open = tunnel.opened->seq < record.seq && (tunnel.closed == nullptr || tunnel.closed->seq > record.seq);
+    if (!open) return false;
+    Place holder;
+    holder.add(*tunnel.opened);
+    if (compare(asker, holder) == Where::different) return true;
+    const auto lasted = seconds_from(record.time, tunnel.closed != nullptr ? tunnel.closed->time : end_time());
+    return is_bare_claim(record) && lasted && *lasted >= kAliveWindow_s;
+  });
+}
+
+Facts::OpenFailures Facts::open_failures() {
   Seq admitted = 0, authenticated = 0;
+  Time admitted_at;
   for (const Step* step : own) {
     const Record& record = *step->record;
     if (is_success(record) || as<CertificateIssued>(record) != nullptr || as<TunnelOpened>(record) != nullptr)
-      admitted = authenticated = record.seq;
+      admitted = authenticated = record.seq, admitted_at = record.time;
     if (as<TokenAccepted>(record) != nullptr || as<PasswordRejected>(record) != nullptr) authenticated = record.seq;
   }
   OpenFailures open;
@@ -480,14 +560,25 @@ Facts::OpenFailures Facts::open_failures() const {
     const auto* tls = as<TlsFailed>(record);
     const bool expected = tls != nullptr && tls->trust_probe.value_or(false);
     if (tls != nullptr && record.seq > admitted && !expected) open.handshake.push_back(&record);
+    if (tls != nullptr && record.seq > authenticated && expected) open.probe.push_back(&record);
   };
-  for (const Step* step : own) sort_in(*step->record);
+  for (const Step* step : own) {
+    const Record& record = *step->record;
+    const bool before_password = as<TokenRejected>(record) != nullptr || as<RequestRejected>(record) != nullptr;
+    if (before_password && is_somebody_elses(record))
+      strangers.push_back(&record);
+    else
+      sort_in(record);
+  }
   open.token_named = !open.token.empty(), open.request_named = !open.request.empty();
   // Without a name they are the node's own only by its address, and not while its tunnel is up.
-  for (const Record* record : nameless)
-    if (!tunnel_open_at(*record) && is_agents_own(*record)) sort_in(*record);
+  // A count of many is written some time after the last of them: it belongs where it began.
+  for (const Record* record : nameless) {
+    const bool began_before = record->first_time && admitted_at.known() && *record->first_time <= admitted_at;
+    if (!tunnel_open_at(*record) && is_agents_own(*record) && !began_before) sort_in(*record);
+  }
   const auto by_seq = [](const Record* a, const Record* b) { return a->seq < b->seq; };
-  for (auto* records : {&open.token, &open.request, &open.handshake})
+  for (auto* records : {&open.token, &open.request, &open.handshake, &open.probe})
     std::sort(records->begin(), records->end(), by_seq);
   return open;
 }
@@ -523,6 +614,12 @@ void Facts::find_family() {
   } else if (count_after(open.handshake, 0) >= 3) {  // one or two are somebody's browser
     family = Family::handshake;
     failures = std::move(open.handshake);
+  } else if (count_after(open.probe, 0) >= kProbesInVain && !names_mixed) {
+    const auto quiet = seconds_from(open.probe.back()->time, end_time());
+    if (!quiet || *quiet > kGaveUp_s) return;
+    family = Family::handshake;
+    failures = std::move(open.probe);
+    only_probes = true;
   }
 }
 
@@ -531,19 +628,9 @@ void Facts::find_family() {
 std::string Facts::short_name(const Fingerprint& fingerprint) const { return short_name(fingerprint.text); }
 
 std::string Facts::short_name(std::string_view fingerprint) const {
-  constexpr std::size_t kShortest = 4, kLongest = 40;
-  const auto common = [&](std::string_view other) {
-    return static_cast<std::size_t>(
-        std::mismatch(fingerprint.begin(), fingerprint.end(), other.begin(), other.end()).first -
-        fingerprint.begin());
-  };
-  std::size_t length = kShortest;
-  const auto here = std::lower_bound(fingerprints_.begin(), fingerprints_.end(), fingerprint);
-  if (here != fingerprints_.begin()) length = std::max(length, common(*std::prev(here)) + 1);
-  auto next = here;
-  if (next != fingerprints_.end() && *next == fingerprint) ++next;
-  if (next != fingerprints_.end()) length = std::max(length, common(*next) + 1);
-  return "#" + printable(fingerprint.substr(0, std::min(length, kLongest)), kLongest);
+  const auto [here, next] = std::equal_range(fingerprints_.begin(), fingerprints_.end(), fingerprint);
+  return replay::short_name(fingerprint, here == fingerprints_.begin() ? "" : *std::prev(here),
+                            next == fingerprints_.end() ? "" : *next);
 }
 
 const Record* Facts::known_good_before(const Fingerprint& password, Seq seq) const {
@@ -571,9 +658,17 @@ const Record* Facts::known_elsewhere(const Fingerprint& password) const {
   return found;
 }
 
+const Record* Facts::judged_claim() const {
+  const bool requests = family == Family::token || family == Family::request;
+  const bool claimed = requests && !failures.empty() && name_is(*failures.back()) == NameIs::claimed;
+  return claimed ? failures.back() : nullptr;
+}
+
 bool Facts::tunnel_open_at(const Record& record) const {
   return std::any_of(tunnels.begin(), tunnels.end(), [&](const Tunnel& tunnel) {
-    return tunnel.opened->seq < record.seq && (tunnel.closed == nullptr || tunnel.closed->seq > record.seq);
+    if (tunnel.opened->seq > record.seq || (tunnel.closed != nullptr && tunnel.closed->seq < record.seq)) return false;
+    // Its end may be what could not be read.
+    return tunnel.closed != nullptr || !hole_between(tunnel.opened->seq, record.seq);
   });
 }
 
@@ -612,6 +707,11 @@ const Record* Facts::ca_change(Seq after, Seq before) const {
     known = now;
   }
   return found;
+}
+
+bool Facts::hole_between(Seq after, Seq before) const {
+  return std::any_of(history.holes.begin(), history.holes.end(),
+                     [&](const Hole& hole) { return hole.after >= after && hole.after < before; });
 }
 
 const Hole* Facts::hole_since(Seq after) const {

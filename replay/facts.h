@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ledger/program.h"
+#include "replay/claims.h"
 #include "replay/timeline.h"
 
 namespace ledger::replay {
@@ -95,12 +96,19 @@ class Facts {
   std::vector<const Record*> elsewhere;  // records of other names (or none) that name one of its passwords
   std::vector<const Record*> nameless;   // refusals without a name from its addresses
   std::vector<const Record*> server_wide;
+  std::vector<const Record*> others_refused;  // refused passwords of other names: they follow a restore
   // What runs on the machine: as the last request says whose path was a program's own; else k3s.
   const Program* program = &kK3s;
   bool names_mixed = false;  // some source address served more than one machine: it identifies nobody
+  // Imported records that stand behind something of our own which happened after them: history that tells nothing of
+  // the present. In no other list here but `server_wide`.
+  std::vector<const Record*> outdated;
+  // Refusals in the node's name that nobody proved, while the node itself was seen to be well: somebody else's.
+  std::vector<const Record*> strangers;
 
   Family family = Family::none;
   std::vector<const Record*> failures;  // the open ones of that family, unless it is `password`
+  bool only_probes = false;             // they are steps that are expected to fail, and nothing ever follows them
   Refusals refusals;                    // open ones; filled whenever there are any, whatever the family
 
   // "#77e0": the shortest prefix of at least 4 bytes that no other fingerprint of the history has.
@@ -108,6 +116,8 @@ class Facts {
   std::string short_name(std::string_view fingerprint) const;
 
   Where compare(const Place& a, const Place& b) const;
+  // One of its observed addresses was seen to serve several machines.
+  bool is_shared(const Place& place) const;
 
   // Bindings and successes of this password under this name before `seq`.
   const Record* known_good_before(const Fingerprint& password, Seq seq) const;
@@ -126,6 +136,8 @@ class Facts {
     return found;
   }
   const Record* last_success_before(Seq seq) const;
+  // What the judgement rests on is refused in a name that was only claimed: the last of `failures`, else nullptr.
+  const Record* judged_claim() const;
   // The server's memory is another one since (epoch_started, or server_started with another ledger id), in
   // (after, before); `cause` of epoch_started, or "datastore_changed".
   struct MemoryChange {
@@ -137,6 +149,7 @@ class Facts {
   const Record* ca_change(Seq after, Seq before) const;
   // A hole where a record that matters to (after, end] may have been.
   const Hole* hole_since(Seq after) const;
+  bool hole_between(Seq after, Seq before) const;
 
   Time end_time() const { return history.records.empty() ? Time{} : history.records.back().time; }
 
@@ -145,6 +158,7 @@ class Facts {
   void find_program();
   void find_tunnels();
   void find_mixed_sources();
+  void find_neighbours();
   void find_refusals();
   bool still_tried(const std::vector<Attempt>& open, Seq success) const;
   void describe_refusals();
@@ -153,18 +167,23 @@ class Facts {
   void hear_requests();
   void hear_tunnels();
   struct OpenFailures;
-  OpenFailures open_failures() const;
+  OpenFailures open_failures();
+  bool is_somebody_elses(const Record& record) const;
+  void find_outdated();
+  bool is_outdated(const Record& record) const;
   bool stand_first(const std::vector<const Record*>& failures_of_sort, bool are_named) const;
   void find_family();
 
   std::set<std::string, std::less<>> mixed_sources_;
   std::vector<std::string_view> fingerprints_;  // sorted, distinct
+  std::set<const Record*> outdated_;
 };
 
 // Seconds between two records when both times are known.
 std::optional<double> seconds_from(Time from, Time to);
 
 bool is_success(const Record& record);  // password_stored, password_verified
+Fingerprint accepted_password(const Record& record);  // of such a record; else not known
 bool is_success_with(const Record& record, const Fingerprint& password);
 
 }  // namespace ledger::replay

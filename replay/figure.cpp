@@ -3,8 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "replay/causes.h"
 #include "replay/html.h"
@@ -41,10 +45,11 @@ namespace {
 
 // Pixels, as in the style above.
 constexpr int kLane = 32;
-constexpr int kTop = 26;                      // lengths of silences
-constexpr int kAxis = 40;                     // clock times
-constexpr int kColumn = 13;                   // of a narrow screen; the picture rolls where that is too much
-constexpr double kWide = 800, kNarrow = 270;  // of the picture alone, to judge which words fit
+constexpr int kTop = 26;     // lengths of silences
+constexpr int kAxis = 40;    // clock times
+constexpr int kColumn = 13;  // of a narrow screen; the picture rolls where that is too much
+// Of the picture alone on a telephone, on paper and on a desk; words are shown where they fit (kFigureStyle).
+constexpr double kNarrow = 270, kMiddle = 520, kWide = 800;
 constexpr double kLetter = 6.4;
 
 struct Look {
@@ -69,6 +74,7 @@ const Look& look_of(Shape shape) {
       {"restart", "server", "server started", "M0,-6L6,5H-6Z"},
       {"epoch", "server solid", "the server's memory changed", "M0,-8L2,-2L8,0L2,2L0,8L-2,2L-8,0L-2,-2Z"},
       {"clock", "server", "clock stepped", "M-5,-6H5L-5,6H5Z"},
+      {"token", "server", "token made or withdrawn", "M-8,0A4,4 0 1 1 0,0A4,4 0 1 1 -8,0ZM0,0H8M7,0V5M4,0V4"},
       {"other", "server", "something else", "M-4,-4H4V4H-4Z"},
   };
   return kLooks[static_cast<std::size_t>(shape)];
@@ -95,6 +101,7 @@ class Figure {
     guides_and_ties();
     runs();
     marks();
+    numbers();
     out_ += "</svg>\n</div>\n</div>\n";
     legend();
     out_ += "</figure>\n";
@@ -109,6 +116,17 @@ class Figure {
 
   int y_of(std::size_t lane) const { return kTop + static_cast<int>(lane) * kLane + kLane / 2; }
   int bottom() const { return kTop + static_cast<int>(drawing_.lanes.size()) * kLane; }
+  bool rolls() const { return static_cast<double>(drawing_.columns) * kColumn > kNarrow; }
+  // The classes that hide words where there is no room for them; nullopt: nowhere is.
+  template <class Fits>
+  std::optional<std::string> where_it_fits(Fits fits) const {
+    const double narrow = std::max(kNarrow, static_cast<double>(drawing_.columns) * kColumn);
+    std::string hidden;
+    if (!fits(narrow, 0)) hidden += " n0";
+    if (!fits(kMiddle, 1)) hidden += " m0";
+    if (!fits(kWide, 2)) hidden += " w0";
+    return hidden.size() == 9 ? std::nullopt : std::optional(hidden);
+  }
   // A share of the width, with room for a mark at both ends.
   static double percent(double at) { return 3 + 94 * at; }
   static std::string x(double at) { return fmt::format("{:.2f}%", percent(at)); }
@@ -137,9 +155,9 @@ class Figure {
       else if (refusals.presented.known() && lane.label == facts.short_name(refusals.presented))
         tag = "refused";
     }
-    put("<div title=\"{}{}\"><span class=\"sort w\">{}</span>{}", sort_text(lane.sort), escaped(label),
+    put("<div title=\"{}{}\"><span class=\"sort n0\">{}</span>{}", sort_text(lane.sort), escaped(label),
         sort_text(lane.sort), isolated(label));
-    if (!tag.empty()) put(" <span class=\"tag w\">{}</span>", tag);
+    if (!tag.empty()) put(" <span class=\"tag n0\">{}</span>", tag);
     out_ += "</div>\n";
   }
 
@@ -185,11 +203,12 @@ class Figure {
       const std::string text = duration_text(silence.seconds);
       const double room = 0.94 * (silence.to - silence.from), need = static_cast<double>(text.size()) * kLetter + 8;
       const double middle = (silence.from + silence.to) / 2;
-      const bool at_cut = drawing_.cut && std::abs(*drawing_.cut - middle) * kWide < 60 + need / 2;
-      if (room * kWide < need || at_cut || ++said > 24) continue;
-      const bool narrow = room * narrow_width() >= need;
-      const char* hidden = narrow ? "" : " w";
-      put("<g class=\"silence{}\"><line class=\"gap\" x1=\"{}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\"/>", hidden,
+      const std::optional<std::string> hidden = where_it_fits([&](double width, std::size_t) {
+        const bool at_cut = drawing_.cut && std::abs(*drawing_.cut - middle) * width < 60 + need / 2;
+        return room * width >= need && !at_cut;
+      });
+      if (!hidden || ++said > 24) continue;
+      put("<g class=\"silence{}\"><line class=\"gap\" x1=\"{}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\"/>", *hidden,
           x(silence.from), x(silence.to), fmt::arg("y", kTop - 5));
       for (const double end : {silence.from, silence.to})
         put("<line class=\"gap\" x1=\"{0}\" x2=\"{0}\" y1=\"{1}\" y2=\"{2}\"/>", x(end), kTop - 9, kTop - 1);
@@ -214,26 +233,26 @@ class Figure {
     };
     std::stable_sort(order.begin(), order.end(),
                      [&](std::size_t a, std::size_t b) { return weight(a) > weight(b); });
-    std::vector<double> wide, narrow;
-    const auto fits = [](const std::vector<double>& taken, double at, double width) {
-      return std::all_of(taken.begin(), taken.end(),
-                         [&](double other) { return std::abs(other - at) * width * 0.94 > 13 * kLetter; });
-    };
+    std::array<std::vector<double>, 3> taken;  // by screen
     for (const std::size_t i : order) {
       const double at = moments[i].at;
-      if (!fits(wide, at, kWide)) continue;
-      wide.push_back(at);
-      const bool fits_narrow = fits(narrow, at, std::max(kNarrow, static_cast<double>(drawing_.columns) * kColumn));
-      if (fits_narrow) narrow.push_back(at);
-      tick(moments[i], fits_narrow ? "" : " class=\"w\"");
+      const std::optional<std::string> hidden = where_it_fits([&](double width, std::size_t screen) {
+        std::vector<double>& others = taken[screen];
+        const bool fits = std::all_of(others.begin(), others.end(), [&](double other) {
+          return std::abs(other - at) * width * 0.94 > 13 * kLetter;
+        });
+        if (fits) others.push_back(at);
+        return fits;
+      });
+      if (hidden) tick(moments[i], *hidden);
     }
   }
 
-  void tick(const Drawing::Moment& moment, const char* attributes) {
+  void tick(const Drawing::Moment& moment, const std::string& hidden) {
     const std::string clock = clock_text(moment.time);
     const char* anchor = moment.at < 0.07 ? "start" : moment.at > 0.93 ? "end" : "middle";
-    put("<g{}><line class=\"gap\" x1=\"{x}\" x2=\"{x}\" y1=\"{}\" y2=\"{}\"/>", attributes, bottom(), bottom() + 5,
-        fmt::arg("x", x(moment.at)));
+    put("<g class=\"tick{}\"><line class=\"gap\" x1=\"{x}\" x2=\"{x}\" y1=\"{}\" y2=\"{}\"/>", hidden, bottom(),
+        bottom() + 5, fmt::arg("x", x(moment.at)));
     const std::string at = anchor[0] == 'm' ? x(moment.at) : anchor[0] == 's' ? "4" : "99.5%";
     put("<text x=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text>", at, bottom() + 18, anchor, clock.substr(0, 10));
     put("<text x=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text></g>\n", at, bottom() + 32, anchor, clock.substr(11));
@@ -257,8 +276,8 @@ class Figure {
         put("<line class=\"tie\" x1=\"{x}\" x2=\"{x}\" y1=\"{}\" y2=\"{}\"/>\n", y_of(mark.lanes.front()),
             y_of(mark.lanes.back()), fmt::arg("x", x(mark.from)));
       if (mark.guides)
-        put("<line class=\"guide {}\" x1=\"{x}\" x2=\"{x}\" y1=\"{}\" y2=\"{}\"/>\n",
-            mark.shape == Shape::kEpoch ? "server" : "name", kTop, bottom(), fmt::arg("x", x(mark.from)));
+        put("<line class=\"guide {}\" x1=\"{x}\" x2=\"{x}\" y1=\"{}\" y2=\"{}\"/>\n", tone_of(mark.shape), kTop,
+            bottom(), fmt::arg("x", x(mark.from)));
     }
   }
 
@@ -285,7 +304,6 @@ class Figure {
           put("<use href=\"#m-{}\" x=\"{}\" y=\"{}\"/>", look_of(mark.shape).id, x(at), y_of(lane));
           if (mark.to <= mark.from) break;
         }
-      if (mark.count > 1) number(mark);
       const bool many_starts = mark.shape == Shape::kRestart && mark.count > 1;
       if (!mark.label.empty() && !many_starts) name(mark);
       out_ += linked ? "</a>\n" : "</g>\n";
@@ -302,25 +320,34 @@ class Figure {
     return text;
   }
 
+  // The greatest first: it is the one that must not be missing.
+  void numbers() {
+    std::vector<const Drawing::Mark*> marks;
+    for (const Drawing::Mark& mark : drawing_.marks)
+      if (mark.count > 1) marks.push_back(&mark);
+    std::stable_sort(marks.begin(), marks.end(), [](const auto* a, const auto* b) { return a->count > b->count; });
+    for (const Drawing::Mark* mark : marks) number(*mark);
+  }
+
   // Above the first of its lanes, where no other number is.
   void number(const Drawing::Mark& mark) {
     const std::string text = "×" + with_commas(mark.count);
     const double at = (mark.from + mark.to) / 2, need = static_cast<double>(text.size()) * kLetter;
     const char* anchor = at < 0.03 ? "start" : at > 0.97 ? "end" : "middle";
-    const auto fits = [&](std::map<std::size_t, double>& taken, double width) {
+    const std::optional<std::string> hidden = where_it_fits([&](double width, std::size_t screen) {
       const double left = at * width - (anchor[0] == 's' ? 0 : anchor[0] == 'e' ? need : need / 2);
-      double& until = taken.try_emplace(mark.lanes.front(), -1e9).first->second;
-      if (left < until) return false;
-      until = left + need;
-      return true;
-    };
-    if (!fits(numbers_, kWide)) return;
-    const bool narrow = fits(narrow_numbers_, narrow_width());
+      auto& others = numbers_[screen][mark.lanes.front()];
+      const bool fits = std::all_of(others.begin(), others.end(), [&](const auto& other) {
+        return left + need < other.first || left > other.second;
+      });
+      if (fits) others.emplace_back(left, left + need);
+      return fits;
+    });
+    if (!hidden) return;
     const std::string where = at < 0.03 ? "2" : at > 0.97 ? "99.7%" : x(at);
-    put("<text class=\"many {}{}\" x=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text>", tone_of(mark.shape),
-        narrow ? "" : " w", where, y_of(mark.lanes.front()) - 8, anchor, text);
+    put("<text class=\"many {}{}\" x=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text>", tone_of(mark.shape), *hidden,
+        where, y_of(mark.lanes.front()) - 8, anchor, text);
   }
-  double narrow_width() const { return std::max(kNarrow, static_cast<double>(drawing_.columns) * kColumn); }
 
   // Beside the mark, on the side that has room before the next one of the lane.
   void name(const Drawing::Mark& mark) {
@@ -335,9 +362,10 @@ class Figure {
     for (const bool to_the_right : {true, false}) {
       const double room = to_the_right ? right - std::max(mark.from, mark.to) : mark.from - left;
       // What stands on the left of the next mark would lie on what stands on the right of this one.
-      if (room * kWide < need * (to_the_right ? 1 : 2)) continue;
-      const bool narrow = room * narrow_width() >= need * (to_the_right ? 1 : 2);
-      put("<text class=\"{}\" x=\"{}\" dx=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text>", narrow ? "what" : "what w",
+      const std::optional<std::string> hidden =
+          where_it_fits([&](double width, std::size_t) { return room * width >= need * (to_the_right ? 1 : 2); });
+      if (!hidden) continue;
+      put("<text class=\"what{}\" x=\"{}\" dx=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text>", *hidden,
           x(to_the_right ? std::max(mark.from, mark.to) : mark.from), to_the_right ? 11 : -11, y_of(lane) + 4,
           to_the_right ? "start" : "end", escaped(mark.label));
       return;
@@ -363,8 +391,7 @@ class Figure {
     out_ +=
         "<figcaption>Time runs from left to right; long silences are drawn short, with their length above. What "
         "repeats without a pause is one bar with its number (×). Each mark leads to its record below.";
-    if (narrow_width() > kNarrow)
-      out_ += "<span class=\"n\"> The beginning is further left: move the drawing.</span>";
+    if (rolls()) out_ += "<span class=\"m0 w0\"> The beginning is further left: move the drawing.</span>";
     if (drawing_.left_out != 0)
       put(" {} marks in the middle are left out.", with_commas(static_cast<std::int64_t>(drawing_.left_out)));
     out_ += "</figcaption>\n";
@@ -375,7 +402,8 @@ class Figure {
   const Drawing& drawing_;
   const std::set<Seq>& anchors_;
   const std::set<Shape>& signs_;
-  std::map<std::size_t, double> numbers_, narrow_numbers_;  // by lane: taken up to there, in pixels
+  // By screen and lane: what is taken by numbers, in pixels.
+  std::array<std::map<std::size_t, std::vector<std::pair<double, double>>>, 3> numbers_;
   std::string out_;
 };
 

@@ -20,9 +20,8 @@ std::string figure_of(const Retold& retold, const Drawing& drawing, const std::s
 // The sign of a shape within a line of text.
 std::string sign_of(Shape shape);
 
-// CSS of both. Uses the colours --paper, --card, --ink, --faint, --line, --good, --bad, --name, --server, --band
-// and
-// --storm; needs rules that show class `w` on wide screens only, and `n` on narrow ones.
+// CSS of both. Uses the colours --paper, --card, --ink, --faint, --line, --good, --bad, --name, --server, --band and
+// --storm; needs rules that hide class `n0` on telephones, `m0` on paper and small screens, `w0` on large ones.
 extern const std::string_view kFigureStyle;
 
 }  // namespace ledger::replay

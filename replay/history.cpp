@@ -25,6 +25,8 @@ constexpr std::size_t kAddresses = 32;
 constexpr std::size_t kPerAddress = 20'000;
 constexpr std::size_t kNameless = 10'000;
 constexpr std::size_t kHoles = 1000;
+constexpr Seq kAfterRestore = 1000;
+constexpr std::size_t kOthersAfterRestore = 16;
 
 // Where a record stands: by seq, and where two claim one seq, by the line they came from.
 using Key = std::pair<Seq, std::uint64_t>;
@@ -72,6 +74,59 @@ Ties ties_of(const std::map<Key, Record>& own) {
   }
   return ties;
 }
+
+// The first and the last record of the node from each address.
+std::map<std::string, std::pair<Key, Key>, std::less<>> spans_of(const std::map<Key, Record>& own) {
+  std::map<std::string, std::pair<Key, Key>, std::less<>> spans;
+  for (const auto& [key, record] : own) {
+    const std::string_view host = host_of(record.source);
+    if (host.empty()) continue;
+    const auto [span, added] = spans.try_emplace(std::string(host), key, key);
+    if (!added) span->second.second = key;
+  }
+  return spans;
+}
+
+// Another machine's: it got in by a name and a password that are not this node's.
+bool is_another_machines(const Record& record, std::string_view node, const Ties& ties) {
+  if (record.node.empty() || record.node == node) return false;
+  if (record.kind() != Kind::password_stored && record.kind() != Kind::password_verified) return false;
+  const std::vector<std::string_view> used = fingerprints_of(record);
+  return !used.empty() && ties.fingerprints.count(used.front()) == 0;
+}
+
+// The latest record after which the server's memory is another one; 0: there is none.
+Seq last_restore(const std::map<Key, Record>& records) {
+  Seq last = 0;
+  for (const auto& [key, record] : records)
+    if (const auto* epoch = as<EpochStarted>(record);
+        epoch != nullptr && (epoch->cause == "restored" || epoch->cause == "datastore_changed"))
+      last = key.first;
+  return last;
+}
+
+// The first refused password of each other name that is shown to it.
+class OthersRefused {
+ public:
+  void add(const Key& key, const Record& record, std::string_view node) {
+    if (record.kind() != Kind::password_rejected || record.node.empty() || record.node == node) return;
+    const auto known = first_.find(record.node);
+    if (known == first_.end() && first_.size() < kAfterRestore) first_.emplace(record.node, std::pair(key, record));
+    if (known != first_.end() && key < known->second.first) known->second = {key, record};
+  }
+  // The earliest of them.
+  std::map<Key, Record> take() {
+    std::map<Key, Record> out;
+    for (auto& [name, refused] : first_) {
+      out.insert(std::move(refused));
+      if (out.size() > kOthersAfterRestore) out.erase(std::prev(out.end()));
+    }
+    return out;
+  }
+
+ private:
+  std::map<std::string, std::pair<Key, Record>, std::less<>> first_;
+};
 
 void note_bound(History& history, bool own_dropped) {
   if (own_dropped)
@@ -196,6 +251,7 @@ Result<History> history_from_log(const EventLog& log, std::string_view node, con
   }
   note_bound(history, skip_to > kOwnFirst);
   const Ties ties = ties_of(chosen);
+  const auto spans = spans_of(chosen);
   const auto is_own = [&](Seq seq) { return std::binary_search(own->begin(), own->end(), seq); };
 
   for (const std::string& fingerprint : ties.fingerprints) {
@@ -215,14 +271,30 @@ Result<History> history_from_log(const EventLog& log, std::string_view node, con
   for (const std::string& address : ties.addresses) {
     const Result<std::vector<Seq>> seqs = log.find(Index::address, address, 1, until, kPerAddress);
     if (!seqs) return seqs.error();
+    const auto& [first, last] = spans.find(address)->second;
+    std::optional<Record> neighbour;
     for (const Seq seq : *seqs) {
       if (is_own(seq)) continue;
       Result<std::optional<Record>> record = reader.read(seq);
       if (!record) return record.error();
-      if (*record && is_nameless_refusal(**record)) nameless.add({seq, 0}, std::move(**record));
+      if (!*record) continue;
+      if (is_nameless_refusal(**record))
+        nameless.add({seq, 0}, std::move(**record));
+      else if (seq > first.first && seq < last.first && is_another_machines(**record, history.node, ties))
+        neighbour = std::move(**record);
     }
+    if (neighbour) chosen.emplace(Key{neighbour->seq, 0}, std::move(*neighbour));
   }
+
+  OthersRefused others;
+  if (const Seq restore = last_restore(chosen); restore != 0)
+    for (Seq seq = restore + 1; seq <= std::min(until, restore + kAfterRestore); ++seq) {
+      Result<std::optional<Record>> record = reader.read(seq);
+      if (!record) return record.error();
+      if (*record) others.add({seq, 0}, **record, history.node);
+    }
   chosen.merge(nameless.kept());
+  chosen.merge(others.take());
 
   for (auto& [key, record] : chosen) history.records.push_back(std::move(record));
   std::sort(history.holes.begin(), history.holes.end(), [](const Hole& a, const Hole& b) { return a.seq < b.seq; });
@@ -332,7 +404,12 @@ Result<History> history_from_stream(std::istream& in, std::string_view node, con
   note_bound(history, own_total > kOwnFirst + kOwnLatest);
   chosen.merge(own_first.kept());
   const Ties ties = ties_of(chosen);
+  const auto spans = spans_of(chosen);
+  const Seq restore = last_restore(server_wide.kept());
+  OthersRefused others;
 
+  // What is listed under an address holds a place there whether or not it is wanted.
+  std::map<std::string, std::pair<Key, Record>, std::less<>> neighbours;
   std::map<std::string, Latest<Record>, std::less<>> by_fingerprint;
   std::map<std::string, Latest<std::optional<Record>>, std::less<>> by_address;
   for (const std::string& fingerprint : ties.fingerprints) by_fingerprint.emplace(fingerprint, kPerFingerprint);
@@ -342,12 +419,18 @@ Result<History> history_from_stream(std::istream& in, std::string_view node, con
         in, at, progress, total, total / 2,
         [&](const Key& key, Record record) {
           const bool own = record.node == history.node;
+          if (restore != 0 && key.first > restore && key.first <= restore + kAfterRestore)
+            others.add(key, record, history.node);
           if (!own)
             for (const std::string_view fingerprint : fingerprints_of(record))
               if (const auto found = by_fingerprint.find(fingerprint); found != by_fingerprint.end())
                 found->second.add(key, record);
           const auto found = by_address.find(host_of(record.source));
           if (found == by_address.end() || !listed_under(record, found->first)) return;
+          const auto& [first, last] = spans.find(found->first)->second;
+          if (first < key && key < last && is_another_machines(record, history.node, ties))
+            if (const auto known = neighbours.find(found->first); known == neighbours.end() || known->second.first < key)
+              neighbours.insert_or_assign(found->first, std::pair(key, record));
           const bool wanted = !own && is_nameless_refusal(record);
           found->second.add(key, wanted ? std::optional<Record>(std::move(record)) : std::nullopt);
         },
@@ -357,10 +440,16 @@ Result<History> history_from_stream(std::istream& in, std::string_view node, con
   for (auto& [fingerprint, records] : by_fingerprint) chosen.merge(records.kept());
   chosen.merge(server_wide.kept());
   Latest<Record> nameless(kNameless);
-  for (auto& [address, records] : by_address)
+  for (auto& [address, records] : by_address) {
     for (auto& [key, record] : records.kept())
       if (record) nameless.add(key, std::move(*record));
+    // Out of the latest 20,000: as if it had not been seen.
+    const auto neighbour = neighbours.find(address);
+    if (neighbour != neighbours.end() && records.kept().count(neighbour->second.first) != 0)
+      chosen.insert(std::move(neighbour->second));
+  }
   chosen.merge(nameless.kept());
+  chosen.merge(others.take());
 
   if (out_of_order) history.warnings.push_back("the input was not in order of seq; it was sorted");
   put_in_order(std::move(chosen), history);

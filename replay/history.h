@@ -7,7 +7,11 @@
 //   3. records about the server as a whole (is_server_wide): the latest 10,000;
 //   4. refusals that name no node (token_rejected, request_rejected, tls_failed) from the 32 addresses that the
 //      node's records came from last: of the latest 20,000 records listed under each address, and of all these
-//      the latest 10,000.
+//      the latest 10,000;
+//   5. after the latest restore or replacement of the datastore: the first refused password of each of 16 other
+//      names, in the 1,000 records that follow it. A memory that went back refuses many names at once;
+//   6. of the records that 4. walks over, for each address: the latest success of another machine (another name and
+//      password) between two records of the node from there. Such an address is a NAT's or a balancer's.
 // Nothing else is in: a record that bears on nobody here never changes an answer. What a bound left out is said
 // in `warnings`; what cannot be read is a hole, never an end.
 //

@@ -145,7 +145,18 @@ void for_stale_binding(Advice& advice) {
   advice.accept(advice.facts().refusals.presented, "released before, binding was still enforced");
 }
 
+// Nobody is refused: whether anything is to be done is the operator's to know.
+void for_unwanted_return(Advice& advice) {
+  advice.push("", "find out whether that machine was to go; if it was to stay, nothing is left to do",
+              advice.node_command("show", ""), "none");
+  advice.push("", "if it was to go: stop its agent first, and keep it from starting again",
+              fmt::format("sudo systemctl disable --now {}", advice.program().agent_service),
+              "that machine leaves the cluster, as it was meant to");
+  advice.release("machine stopped for good");
+}
+
 void for_zombie(Advice& advice) {
+  if (advice.facts().refusals.attempts.empty()) return for_unwanted_return(advice);
   advice.push("",
               fmt::format("stop the OLD agent first, on the machine at {}, and keep it from starting again",
                           advice.facts().refusals.holder_place.to_string()),
@@ -212,6 +223,10 @@ void for_unknown(Advice& advice) {
     return advice.push("", "see from the machine itself whether it reaches this server, and compare the two clocks",
                        "date -u; " + advice.reach_server(), "none");
   advice.look();
+  const auto* rejected = facts.family == Family::request ? as<RequestRejected>(*facts.failures.back()) : nullptr;
+  if (rejected != nullptr && rejected->reason == "bad_csr")
+    advice.push("", "move the key files next to the agent's certificates away; it makes new ones when it starts", "",
+                "none");
   if (facts.family != Family::password) return;
   advice.put_password_back();
   if (facts.refusals.where == Where::different) advice.rename_newcomer(true);
@@ -282,11 +297,19 @@ std::vector<Remedy> remedies_for(const Finding& finding, const Facts& facts) {
                   "sudo ledger token show --data-dir /var/lib/ledger", "none");
       break;
     case Cause::kLostReply:
+      if (facts.family == Family::token)
+        advice.push("", "make a new token for this machine, or one that is good for more than one join", "", "none");
       advice.push("", "look for what delays or drops replies: timeouts of a proxy or balancer, a loaded server", "",
                   "none");
       break;
     case Cause::kClock:
+      advice.push("", "set the machine's clock before its agent starts (time synchronisation), and compare it with the "
+                  "server's", "timedatectl status; date -u", "none");
+      break;
     case Cause::kEndpoint:
+      advice.push("", "ask from the machine itself, past every proxy and balancer; they must pass TCP through and leave "
+                  "127.0.0.1 alone (NO_PROXY)", "env | grep -i proxy; " + advice.reach_server(), "none");
+      break;
     case Cause::kUnknown: for_unknown(advice); break;
   }
   return advice.take();

@@ -47,13 +47,15 @@ td .again{color:var(--faint);display:block;padding-left:23px}
 tr.life td{border-top:2px solid var(--faint)}tr:target td,:target{background:var(--hit)}
 tr.bad .what{color:var(--bad);font-weight:600}tr.strong .what{font-weight:600}tr.faint .what{color:var(--faint)}
 tr.cited .seq{font-weight:700}
-.n{display:none}footer{margin-top:28px;color:var(--faint);font-size:13px}
+footer{margin-top:28px;color:var(--faint);font-size:13px}
 )";
 
 // Narrow screens and paper; comes last, because it overrules.
 constexpr std::string_view kPaperStyle =
     R"(
-@media (max-width:720px){body{padding:12px 12px 32px}h1{font-size:20px}.w{display:none}.n{display:inline}
+@media screen and (min-width:1040.01px){.w0{display:none}}
+@media print,(min-width:720.01px) and (max-width:1040px){.m0{display:none}}
+@media screen and (max-width:720px){body{padding:12px 12px 32px}h1{font-size:20px}.n0{display:none}
 svg.time{min-width:calc(var(--columns)*13px)}.names div{padding:0 6px;max-width:104px}.verdict .story{font-size:16px}
 table,tbody,tr,td{display:block;border:0}thead{display:none}tr{padding:6px 0;border-bottom:1px solid var(--line)}
 td{padding:0 0 1px;border:0}td.seq,td.when{display:inline;margin-right:10px;color:var(--faint)}td:nth-child(n+4){display:inline;margin-right:10px}tr.life td{border:0}
@@ -124,10 +126,10 @@ class Page {
     std::string text = first == 0 ? "No records of its own" : fmt::format("Records {} to {}", first, last);
     if (e_.timeline.lives != 0)
       text += fmt::format(", {} {}", e_.timeline.lives, e_.timeline.lives == 1 ? "life" : "lives");
-    return text +
-           (e_.as_of_time.known() ? ", as of " + clock_text(e_.as_of_time)
-                                  : fmt::format(", as of record {}", e_.as_of_seq)) +
-           ".";
+    text += e_.as_of_time.known() ? ", as of " + clock_text(e_.as_of_time)
+                                  : fmt::format(", as of record {}", e_.as_of_seq);
+    const std::string before = told_before(retold_);
+    return text + "." + (before.empty() ? "" : " " + before + ".");
   }
 
   // "record 12", leading to its row where it has one.

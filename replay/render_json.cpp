@@ -1,6 +1,7 @@
 #include <boost/json.hpp>
 
 #include "ledger/event_json.h"
+#include "replay/claims.h"
 #include "replay/render.h"
 
 namespace ledger::replay {
@@ -34,6 +35,7 @@ json::object moment(const Step& step) {
   json::object out = ledger::to_json(*step.record);
   out["state_before"] = string_of(step.before);
   out["state_after"] = string_of(step.after);
+  if (const NameIs name = name_is(*step.record); name != NameIs::nobodys) out["node_is"] = string_of(name_of(name));
   return out;
 }
 
@@ -63,6 +65,7 @@ json::object to_json(const Explanation& explanation) {
                                     {"command", text_or_null(remedy.command)},
                                     {"harm", remedy.harm}});
   out["warnings"] = json::array(explanation.warnings.begin(), explanation.warnings.end());
+  if (explanation.only_claimed) out["only_claimed"] = true;
   if (!explanation.agent_prints.empty()) out["agent_prints"] = explanation.agent_prints;
   json::array& timeline = out["timeline"].emplace_array();
   for (const Step& step : explanation.timeline.steps)

@@ -5,6 +5,7 @@
 #include "replay/causes.h"
 #include "replay/render.h"
 #include "replay/rows.h"
+#include "replay/text.h"
 
 namespace ledger::replay {
 namespace {
@@ -14,41 +15,6 @@ constexpr std::size_t kLatestRows = 48;
 constexpr std::size_t kSectionIndent = 13;  // below "   because   "
 constexpr std::size_t kPasswordColumn = 36, kPlaceColumn = 43,
                       kNarrowestPlace = 18;  // within a row, after its time
-
-class Painter {
- public:
-  explicit Painter(bool color) : color_(color) {}
-  std::string paint(Tone tone, const std::string& text) const {
-    if (!color_ || tone == Tone::plain) return text;
-    const char* code = tone == Tone::good ? "32" : tone == Tone::bad ? "31" : tone == Tone::faint ? "2" : "1";
-    return fmt::format("\x1b[{}m{}\x1b[0m", code, text);
-  }
-
- private:
-  bool color_;
-};
-
-std::size_t columns_of(std::string_view text) {  // code points; good enough for names and addresses
-  return static_cast<std::size_t>(std::count_if(
-      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
-}
-
-// Breaks at blanks; what has none is left whole.
-std::vector<std::string> wrap(std::string_view text, std::size_t width) {
-  std::vector<std::string> lines(1);
-  std::size_t begin = 0;
-  while (begin <= text.size()) {
-    const std::size_t end = std::min(text.find(' ', begin), text.size());
-    const std::string_view word = text.substr(begin, end - begin);
-    std::string& line = lines.back();
-    if (!line.empty() && columns_of(line) + 1 + columns_of(word) > width)
-      lines.emplace_back(word);
-    else
-      line += (line.empty() ? "" : " ") + std::string(word);
-    begin = end + 1;
-  }
-  return lines;
-}
 
 // What happened, with which password, and where: each in its column, further right where the one before is long.
 std::vector<std::string> columns(const Row& row, std::size_t room) {
@@ -120,21 +86,11 @@ class TextWriter {
     line(painter_.paint(Tone::strong, left) + std::string(used < width_ ? width_ - used : 3, ' ') + right);
   }
 
-  // What a limit on the telling (tell_since) hides, and the state it led to.
-  void told_before() {
-    std::size_t hidden = 0;
-    std::string_view state;
-    for (const Step& step : e_.timeline.steps)
-      if (step.own && step.record->seq < e_.told_from) state = step.after, ++hidden;
-    if (hidden > 0)
-      line(painter_.paint(Tone::faint, fmt::format("         {} earlier record{} not told; {} then", hidden,
-                                                   hidden == 1 ? "" : "s", state)));
-  }
-
   void timeline() {
     const std::vector<Printed> rows = rows_of(retold_, Scope::brief);
     std::uint32_t life = 0;
-    told_before();
+    if (const std::string before = told_before(retold_); !before.empty())
+      line(painter_.paint(Tone::faint, "         " + before));
     for (std::size_t i = 0; i < rows.size(); ++i) {
       if (rows.size() > kFirstRows + kLatestRows && i == kFirstRows) {
         i = rows.size() - kLatestRows;

@@ -134,6 +134,9 @@ Row row_of(const Step& step, const Facts& facts) {
   row.record = &record;
   row.count = record.count;
   std::visit(Words{facts, record, row}, record.event);
+  // Before the password is judged nothing ties who asks to the node but its word.
+  if (row.tone == Tone::bad && as<PasswordRejected>(record) == nullptr && name_is(record) == NameIs::claimed)
+    row.what += " (claimed)";
   if (!step.own && !record.node.empty()) row.what = printable(record.node, 40) + ": " + row.what;
   if (!record.source.empty() && !is_server_wide(record.kind()))
     row.place = "from " + printable(host_of(record.source), 45);
@@ -215,6 +218,15 @@ std::vector<Printed> rows_of(const Retold& retold, Scope scope) {
     rows.push_back(std::move(printed));
   }
   return rows;
+}
+
+std::string told_before(const Retold& retold) {
+  std::size_t hidden = 0;
+  std::string_view state;
+  for (const Step* step : retold.facts.own)
+    if (step->record->seq < retold.explanation.told_from) state = step->after, ++hidden;
+  if (hidden == 0) return "";
+  return fmt::format("{} earlier record{} not told; {} then", hidden, hidden == 1 ? "" : "s", state);
 }
 
 std::optional<Fingerprint> bound_now(const Retold& retold) {

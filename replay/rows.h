@@ -65,6 +65,9 @@ enum class Scope { brief, wide };
 std::vector<const Step*> steps_of(const Retold& retold, Scope scope);
 std::vector<Printed> rows_of(const Retold& retold, Scope scope);
 
+// What a limit on the telling (tell_since) hides, and the state it led to; empty: nothing.
+std::string told_before(const Retold& retold);
+
 // "the same, 40 times in 3m15s, every 5.0 s"
 std::string repetition(const Printed& printed);
 

@@ -16,9 +16,12 @@ using Found = std::optional<Finding>;
 Found never_seen(const Facts& facts);
 Found server_not_able(const Facts& facts);
 Found memory_replaced(const Facts& facts);
+Found server_just_started(const Facts& facts);
 Found servers_disagree(const Facts& facts);
 Found servers_disagree_on_token(const Facts& facts);
 Found foreign_certificate(const Facts& facts);
+Found answer_lost_with_its_token(const Facts& facts);
+Found credential_lost(const Facts& facts);
 Found token_refused(const Facts& facts);
 Found released_certificate(const Facts& facts);
 Found no_password(const Facts& facts);
@@ -43,6 +46,8 @@ Found name_left_behind(const Facts& facts);
 Found renamed_machine(const Facts& facts);
 Found name_handed_out_again(const Facts& facts);
 Found first_join_unfinished(const Facts& facts);
+Found machines_newer_than_memory(const Facts& facts);
+Found lost_by_the_servers_node(const Facts& facts);
 Found rebuilt(const Facts& facts);
 Found own_password_undecided(const Facts& facts);
 Found after_restore_undecided(const Facts& facts);
@@ -51,8 +56,11 @@ Found mismatch_undecided(const Facts& facts);
 
 // rules_settled.cpp: nothing is refused now
 Found password_of_two_names(const Facts& facts);
+Found password_of_many_names(const Facts& facts);
 Found password_of_two_places(const Facts& facts);
 Found reply_lost(const Facts& facts);
+Found goes_by_another_name(const Facts& facts);
+Found returned_unwanted(const Facts& facts);
 Found nothing_wrong(const Facts& facts);
 Found nothing_decides(const Facts& facts);
 
@@ -68,6 +76,8 @@ std::string from_where(const Record& record);                           // " fro
 std::string times(std::int64_t count);                                  // "once", "3 times"
 std::string refused_text(const Facts& facts);  // "password #77e0 was refused 41 times (records 8991 to 9031)"
 std::string where_text(Where where);
+std::string release_text(const Record& release);  // "the name was released"
+bool only_loopback(const Place& place);
 
 void cite(Finding& finding, const Record& record, std::string fact);
 void cite_refusals(Finding& finding, const Facts& facts);
@@ -75,6 +85,8 @@ void cite_new_password(Finding& finding, const Facts& facts);  // nothing where 
 void cite_holder(Finding& finding, const Facts& facts);        // its last sign of life, where there is one
 
 Confidence lower(Confidence confidence);
+// What is only claimed is said to be, whatever rule answered: anybody can write the name of a node.
+void doubt_claims(Finding& finding, const Facts& facts);
 
 // An open refusal of a password, and nothing that stands before it.
 bool is_mismatch(const Facts& facts);

@@ -103,10 +103,6 @@ Found binding_differs(const Facts& facts) {
 
 namespace {
 
-std::string release_text(const Record& release) {
-  return as<BindingReleased>(release) != nullptr ? "the name was released" : "the Node was deleted";
-}
-
 void complete_zombie(Finding& finding, const Facts& facts, const Record& release) {
   cite(finding, release, release_text(release));
   cite_refusals(finding, facts);
@@ -233,11 +229,6 @@ std::optional<Sign> best_sign(const Facts& facts) {
                 "the holder's tunnel" + from_where(*alive.touching) + " was open when the refusals began",
                 Confidence::kMedium, false};
   return std::nullopt;
-}
-
-bool only_loopback(const Place& place) {
-  return !place.sources.empty() && std::all_of(place.sources.begin(), place.sources.end(),
-                                               [](const std::string& source) { return is_loopback(source); });
 }
 
 Finding duplicate(const Facts& facts, Confidence confidence) {

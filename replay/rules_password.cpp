@@ -50,6 +50,12 @@ std::vector<Use> changing_passwords(const Facts& facts) {
   for (const Use& use : uses) {
     if (!use.accepted) continue;
     original = use.password;
+    // An extract may begin with what took the name from an earlier one.
+    const Record* taken = facts.last_between<BindingChanged, BindingReleased>(0, use.first->seq());
+    const auto* changed = taken != nullptr ? as<BindingChanged>(*taken) : nullptr;
+    const auto* released = taken != nullptr ? as<BindingReleased>(*taken) : nullptr;
+    const Fingerprint before = changed != nullptr ? changed->from : released != nullptr ? released->fingerprint : Fingerprint{};
+    if (before.known() && before != use.password && times_used[before] == 0) original = before;
     break;
   }
   for (auto use = uses.rbegin(); use != uses.rend(); ++use) {
@@ -154,26 +160,30 @@ Found renamed_machine(const Facts& facts) {
   return finding;
 }
 
-// Whether a new password at another address is a pool's or the same machine's with a new lease cannot be seen
-// from one name. Only a name that pools give out, and a long silence, make it worth saying; and then at low.
+// Whether a new password is a pool's next machine or the same machine rebuilt cannot be seen from one name: pools hand
+// out addresses again as they do names, and a rebuilt machine may get another. Only a name that pools give out, and a
+// long silence, make it worth saying; and then at low.
 Found name_handed_out_again(const Facts& facts) {
   if (!is_mismatch(facts)) return std::nullopt;
   const Refusals& r = facts.refusals;
-  if (!new_to_the_ledger(facts) || r.where != Where::different || r.holder_since == 0) return std::nullopt;
+  if (!new_to_the_ledger(facts) || r.holder_since == 0 || r.alive.seen()) return std::nullopt;
   if (!is_pool_name(facts.history.node) || shows_continuity(facts) || r.passwords.size() != 1) return std::nullopt;
-  const double enough = r.alive.gone != nullptr ? kPoolSilence_s : kLongSilence_s;
+  const bool elsewhere = r.where == Where::different;
+  const double enough = elsewhere && r.alive.gone != nullptr ? kPoolSilence_s : kLongSilence_s;
   if (!r.alive.silence_s || *r.alive.silence_s < enough) return std::nullopt;
   Finding finding;
   finding.cause = Cause::kPoolReuse;
   finding.confidence = Confidence::kLow;
+  const bool by_address = !elsewhere && is_address_name(facts.history.node);
   finding.summary = fmt::format(
-      "{} looks like a name that a pool gave to another machine: a new password from {} after "
-      "{} of silence",
-      who(facts), r.newcomer.to_string(), duration_text(*r.alive.silence_s));
+      "{} looks like a name that {} gave to another machine: a new password from {} after {} of silence", who(facts),
+      by_address ? "a pool of addresses" : "a pool", r.newcomer.to_string(), duration_text(*r.alive.silence_s));
   cite_new_password(finding, facts);
   cite_holder(finding, facts);
   cite_refusals(finding, facts);
-  finding.alternatives = {maybe(Cause::kRebuilt, "the same machine with another address"), maybe(Cause::kDupName)};
+  finding.alternatives = {maybe(Cause::kRebuilt, elsewhere ? "the same machine with another address"
+                                                           : "somebody who rebuilt this very machine"),
+                          maybe(Cause::kDupName)};
   finding.warnings.push_back("missing: " + std::string(would_need(Cause::kPoolReuse)));
   finding.takeover_possible = true;
   return finding;
@@ -184,7 +194,9 @@ Found name_handed_out_again(const Facts& facts) {
 Found first_join_unfinished(const Facts& facts) {
   if (!is_mismatch(facts) || !new_to_the_ledger(facts) || shows_continuity(facts)) return std::nullopt;
   const Refusals& r = facts.refusals;
-  if (r.passwords.size() != 1 || r.holder_since == 0 || r.alive.last_sign == nullptr || r.alive.seen()) return std::nullopt;
+  if (r.passwords.size() != 1 || r.holder_since == 0 || r.alive.last_sign == nullptr || r.alive.seen())
+    return std::nullopt;
+  if (facts.hole_since(r.holder_since) != nullptr) return std::nullopt;
   if (!r.alive.silence_s || *r.alive.silence_s < kUnfinishedJoin_s) return std::nullopt;
   const Seq refused = r.first().seq();
   const auto is_ours = [&](const Record* record) {
@@ -215,6 +227,73 @@ Found first_join_unfinished(const Facts& facts) {
   return finding;
 }
 
+// The memory went back, and what asks is newer than it: machines that were made anew with the restore, or passwords of
+// which the snapshot knew nothing. Other names refused at the same time make the difference to a rebuilt machine.
+Found machines_newer_than_memory(const Facts& facts) {
+  if (!is_mismatch(facts) || !new_to_the_ledger(facts)) return std::nullopt;
+  const Refusals& r = facts.refusals;
+  if (r.alive.last_sign == nullptr || r.alive.seen() || r.alive.after != nullptr) return std::nullopt;
+  const auto memory = facts.memory_change(r.alive.last_sign->seq, r.first().seq());
+  if (memory.record == nullptr) return std::nullopt;
+  const auto since = seconds_from(memory.record->time, r.first().from());
+  if (!since || *since > kAfterRestore_s || shows_continuity(facts)) return std::nullopt;
+  const bool locked_out = only_loopback(r.newcomer) && only_loopback(r.holder_place);
+  const Record* other = nullptr;
+  for (const Record* record : facts.others_refused)
+    if (record->seq > memory.record->seq && other == nullptr) other = record;
+  if (r.where == Where::different && other == nullptr) return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kRestored;
+  finding.confidence = other != nullptr || locked_out ? Confidence::kMedium : Confidence::kLow;
+  finding.summary = fmt::format(
+      "the datastore was {} ({}), and {} later {} is refused with a password that it does not know{}: {}",
+      memory.cause == "restored" ? "restored" : "replaced", on_record(*memory.record), duration_text(*since), who(facts),
+      other != nullptr ? fmt::format(", as is {}", printable(other->node, 80)) : "",
+      locked_out ? "the server locks its own node out, whose machine is newer than the snapshot"
+                 : "the machine, or its password, is newer than what was restored");
+  cite(finding, *memory.record, "the server's memory is another one since");
+  cite_holder(finding, facts);
+  cite_refusals(finding, facts);
+  if (other != nullptr) cite(finding, *other, printable(other->node, 80) + " refused after the same restore");
+  if (finding.confidence == Confidence::kLow)
+    finding.warnings.push_back("missing: whether other names are refused since, and whether this machine was made anew");
+  finding.alternatives = {maybe(Cause::kRebuilt, "the machine rebuilt for a reason of its own"), maybe(Cause::kDupName)};
+  finding.takeover_possible = true;
+  return finding;
+}
+
+// The server's own node asks by loopback with a new password after the server started with its store intact: not all of
+// that machine is new, so /etc alone was lost. One such start may still be somebody's doing, hence low.
+Found lost_by_the_servers_node(const Facts& facts) {
+  if (!is_mismatch(facts) || !new_to_the_ledger(facts)) return std::nullopt;
+  const Refusals& r = facts.refusals;
+  if (r.passwords.size() != 1 || r.alive.last_sign == nullptr || r.alive.seen()) return std::nullopt;
+  if (!only_loopback(r.newcomer) || !only_loopback(r.holder_place)) return std::nullopt;
+  const Record* started = nullptr;
+  for (const Record* record : facts.server_wide)
+    if (as<ServerStarted>(*record) != nullptr && record->seq > r.alive.last_sign->seq && record->seq < r.first().seq())
+      started = record;
+  const auto up = started != nullptr ? seconds_from(started->time, r.first().from()) : std::nullopt;
+  if (!up || *up > kServerWarmup_s || facts.memory_change(r.alive.last_sign->seq, r.last().seq()).record != nullptr)
+    return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kEphemeral;
+  finding.confidence = Confidence::kLow;
+  finding.summary = fmt::format(
+      "the server's own node {} lost its password at a restart ({}) that the server's store survived: /etc/rancher/node "
+      "does not seem to be kept",
+      who(facts), on_record(*started));
+  cite(finding, *started, "the server started, with its memory intact");
+  cite_new_password(finding, facts);
+  cite_holder(finding, facts);
+  cite_refusals(finding, facts);
+  finding.warnings.push_back("missing: " + std::string(would_need(Cause::kEphemeral)));
+  finding.alternatives = {maybe(Cause::kRebuilt, "somebody who removed the file, or installed anew and kept the store"),
+                          maybe(Cause::kRestored)};
+  finding.takeover_possible = true;
+  return finding;
+}
+
 // REBUILT rests on absence, so it asks for all of: one new password, nothing released, a holder that is known
 // and silent, a place that is the holder's. Where the place differs it needs a holder that was seen to go.
 Found rebuilt(const Facts& facts) {
@@ -228,12 +307,9 @@ Found rebuilt(const Facts& facts) {
   const bool here = r.where == Where::same || r.where == Where::same_source || certified;
   const bool seen_to_go = r.alive.gone != nullptr;
   const bool took_long = r.alive.silence_s && *r.alive.silence_s >= kRebuildTakes_s;
-  const bool silent_long = r.alive.silence_s && *r.alive.silence_s >= kLongSilence_s;
   // Without addresses of its own (agents before v1.19 claim none) a machine is known by its source alone; then at
   // least the silence must be known, and the answer stays `low`.
   if (here && !seen_to_go && r.where != Where::same && !certified && !r.alive.silence_s) return std::nullopt;
-  if (here && !certified && silent_long && is_address_name(facts.history.node))
-    return std::nullopt;  // name = address
   // Another address: a pool, a new lease or a stranger. A numbered name is as likely handed on as kept.
   if (!here && !(seen_to_go && took_long && !is_pool_name(facts.history.node) && !is_numbered(facts.history.node)))
     return std::nullopt;
@@ -243,9 +319,12 @@ Found rebuilt(const Facts& facts) {
   const bool quick = !took_long;
   finding.confidence = here && !quick && r.count >= 2 ? Confidence::kMedium : Confidence::kLow;
   if (facts.hole_since(r.alive.last_sign->seq) != nullptr) finding.confidence = Confidence::kLow;
-  // Behind one address a pool's next machine looks the same.
-  const bool may_be_handed_on = silent_long && is_pool_name(facts.history.node);
-  if (may_be_handed_on && r.where != Where::same && !certified) finding.confidence = Confidence::kLow;
+  // How the present holder got the name is not shown: earlier changes of passwords would be another story.
+  const Record* since = facts.last_between<PasswordStored, BindingChanged, BindingImported>(0, r.first().seq());
+  if (since == nullptr) {
+    finding.confidence = Confidence::kLow;
+    finding.warnings.push_back("missing: how the holder got the name; the history begins after that");
+  }
   finding.summary = fmt::format("the machine {} was rebuilt{} and lost its password file: a new password from {}",
                                 who(facts), quick ? " or restarted from a fixed image" : "", where_text(r.where));
   cite_new_password(finding, facts);

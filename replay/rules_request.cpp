@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -56,7 +57,54 @@ Found server_not_able(const Facts& facts) {
     finding.alternatives = {maybe(Cause::kSrvState), maybe(Cause::kLostReply)};
     return finding;
   }
-  return std::nullopt;
+  if (rejected->status < 500 || rejected->reason == "node_password_missing") return std::nullopt;
+  // A 5xx is the server's own word that it failed. Which part of it, the record does not say.
+  finding.summary = fmt::format("the server answered {} ({}): it failed on its own side, and no password was judged",
+                                rejected->status, on_record(last));
+  cite(finding, last, fmt::format("refused with status {}{}", rejected->status, from_where(last)));
+  finding.alternatives = {maybe(Cause::kOverload)};
+  if (is_loopback(host_of(last.source))) {
+    // The server's own node alone: what the two of them share is the password file.
+    finding.cause = Cause::kCredFile;
+    finding.summary += "; it is the server's own node, whose password file the server may not find or read";
+    finding.warnings.push_back("missing: what the server's own log says about this answer");
+    finding.alternatives.push_back(maybe(Cause::kSrvState));
+    return finding;
+  }
+  finding.cause = Cause::kSrvState;
+  finding.confidence = Confidence::kMedium;
+  finding.alternatives.push_back(maybe(Cause::kCredFile));
+  return finding;
+}
+
+// Seconds after its start the server refuses the very password that is bound: what it compares with is not complete.
+Found server_just_started(const Facts& facts) {
+  if (!is_mismatch(facts)) return std::nullopt;
+  const Refusals& r = facts.refusals;
+  const Record* good = former_use(facts);
+  if (good == nullptr || r.passwords.size() != 1 || r.last().step->bound_before != r.presented) return std::nullopt;
+  if (r.last().bound.known() && r.last().bound != r.presented) return std::nullopt;
+  const Record* started = nullptr;
+  for (const Record* record : facts.server_wide) {
+    const bool same_server = record->server.empty() || r.last().record->server.empty() ||
+                             record->server == r.last().record->server;
+    if (as<ServerStarted>(*record) != nullptr && same_server && record->seq > good->seq && record->seq < r.first().seq())
+      started = record;
+  }
+  const auto up = started != nullptr ? seconds_from(started->time, r.last().to()) : std::nullopt;
+  if (!up || *up > kServerWarmup_s) return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kSrvState;
+  finding.confidence = Confidence::kMedium;
+  finding.summary = fmt::format(
+      "{} is the one that {} is bound to; the server refuses it since it started ({}, {} before the last refusal): its "
+      "store or cache was not complete yet",
+      named(facts, r.presented), who(facts), on_record(*started), duration_text(*up));
+  cite(finding, *good, named(facts, r.presented) + " was good here");
+  cite(finding, *started, "the server started");
+  cite_refusals(finding, facts);
+  finding.alternatives = {maybe(Cause::kAdminEdit), maybe(Cause::kRestored), maybe(Cause::kSrvSplit)};
+  return finding;
 }
 
 namespace {
@@ -196,6 +244,8 @@ std::string token_reason_text(std::string_view reason) {
   if (reason == "expired") return "its join token has expired";
   if (reason == "revoked") return "its join token was revoked";
   if (reason == "superseded") return "it still uses a join token that was replaced by a rotation";
+  if (reason == "certificate_expired") return "its client certificate has expired, and it presents no join token";
+  if (reason == "certificate_not_yet_valid") return "its client certificate is not valid yet by this server's clock";
   if (reason == "wrong_class") return "its token is valid but of the wrong class for an agent";
   return "its join token is refused; the record does not say why";
 }
@@ -257,6 +307,7 @@ const Record* token_change_since(const Facts& facts, Seq after) {
 Confidence token_confidence(const Facts& facts, const Record& last, std::string_view reason, bool change) {
   const bool exact = reason == "expired" || reason == "revoked" || reason == "superseded" ||
                      reason == "wrong_class" || reason == "wrong_secret";
+  if (reason == "missing") return Confidence::kLow;  // agents always send one
   Confidence confidence = exact || change ? Confidence::kHigh : Confidence::kMedium;
   if (!last.node.empty()) return confidence;
   // Tied to the node by its address alone. Its own earlier token makes up for that.
@@ -284,7 +335,8 @@ Found token_refused(const Facts& facts) {
   const Record* end = end_of_token(facts, rejected->token, last.seq);
   const Record* change = end != nullptr ? end : token_change_since(facts, since);
   finding.confidence = token_confidence(facts, last, rejected->reason, change != nullptr);
-  finding.summary = fmt::format("{} does not get as far as its password: {} (refused {}, {})", who(facts),
+  finding.summary = fmt::format("{} does not get as far as its password: {} (refused {}, {})",
+                                last.node.empty() ? who(facts) : "whoever claims to be " + who(facts),
                                 token_reason_text(rejected->reason), times(count), on_record(last));
   const Record& first = *facts.failures.front();
   cite(finding, first, fmt::format("token refused{}: {}", from_where(first), token_reason_text(rejected->reason)));
@@ -325,13 +377,93 @@ Found token_refused(const Facts& facts) {
   return finding;
 }
 
+namespace {
+
+// Our CA's own, by its signature, and only its time is wrong: the token would do.
+Found untimely_certificate(const Facts& facts, const Record& last, std::string_view reason) {
+  const bool expired = reason == "certificate_expired";
+  if (!expired && reason != "certificate_not_yet_valid") return std::nullopt;
+  Finding finding;
+  const std::string fault = expired ? "has expired" : "is not valid yet by this server's clock";
+  cite(finding, last, "its client certificate " + fault);
+  finding.summary = fmt::format("whoever claims to be {} shows a client certificate that {}, and no token ({})", who(facts),
+                                fault, on_record(last));
+  finding.alternatives = {maybe(Cause::kClock, "the server's own clock, compared with the time"),
+                          maybe(Cause::kToken, "the same request without the certificate")};
+  if (expired)
+    finding.cause = Cause::kStaleCert, finding.confidence = Confidence::kMedium;
+  else
+    finding.alternatives.push_back(maybe(Cause::kStaleCert));
+  return finding;
+}
+
+}  // namespace
+
+// A token that got the machine in a moment ago is refused to it: it was good for one use, and the answer to that one
+// never arrived.
+Found answer_lost_with_its_token(const Facts& facts) {
+  if (facts.family != Family::token) return std::nullopt;
+  const Record& first = *facts.failures.front();
+  const auto* rejected = as<TokenRejected>(first);
+  const std::string token = rejected == nullptr || rejected->token.empty() ? first.auth.token : rejected->token;
+  const Record* success = facts.last_success_before(first.seq);
+  if (token.empty() || success == nullptr || success->auth.token != token) return std::nullopt;
+  const auto gap = seconds_from(success->time, first.time);
+  if (!gap || *gap > kSameRetries_s || host_of(success->source) != host_of(first.source)) return std::nullopt;
+  if (facts.last_between<TunnelOpened>(success->seq, UINT64_MAX) != nullptr) return std::nullopt;
+  for (const Record* record : facts.server_wide)  // somebody took the token away meanwhile
+    if (record->seq > success->seq && record->seq < first.seq &&
+        (as<TokenRotated>(*record) != nullptr || as<TokenRevoked>(*record) != nullptr))
+      return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kLostReply;
+  finding.confidence = Confidence::kMedium;
+  finding.summary = fmt::format(
+      "{} was admitted ({}) and {} later the same token is refused to it: the answer did not arrive, and the token was "
+      "good for one use",
+      who(facts), on_record(*success), duration_text(*gap));
+  cite(finding, *success, "admitted with this token" + from_where(*success));
+  cite(finding, first, "the same token refused" + from_where(first));
+  finding.alternatives = {maybe(Cause::kToken, "the token to have ended by itself just then"), maybe(Cause::kSrvSplit)};
+  return finding;
+}
+
+// Requests without any credential from an address that is a balancer's or a proxy's: an agent always sends one.
+Found credential_lost(const Facts& facts) {
+  if (facts.family != Family::token) return std::nullopt;
+  const Record& last = *facts.failures.back();
+  const auto* rejected = as<TokenRejected>(last);
+  if (rejected == nullptr || rejected->reason != "missing") return std::nullopt;
+  Place here, before;
+  here.add(last);
+  const Record* success = facts.last_success_before(last.seq);
+  if (success != nullptr) before.add(*success);
+  const bool conveyed = !last.via.empty() || facts.is_shared(here);
+  const bool elsewhere = last.node == facts.history.node && success != nullptr && !here.sources.empty() &&
+                         facts.compare(here, before) == Where::different && last.claimed.empty();
+  if (!conveyed && !elsewhere) return std::nullopt;
+  Finding finding;
+  finding.cause = Cause::kEndpoint;
+  finding.confidence = Confidence::kLow;
+  finding.summary = fmt::format(
+      "requests for {} arrive without any credential{}, which no agent sends: something between it and this server "
+      "drops the credential, ends the TLS connection, or asks in its place",
+      who(facts), from_where(last));
+  cite(finding, last, "a request without a credential" + from_where(last));
+  if (success != nullptr) cite(finding, *success, "last success" + from_where(*success));
+  finding.warnings.push_back("missing: " + std::string(would_need(Cause::kEndpoint)));
+  finding.alternatives = {maybe(Cause::kToken, "the same request, sent from the machine itself, refused as well")};
+  return finding;
+}
+
 // A client certificate that our CA did not sign: of another cluster, or of this one before its CA changed.
 Found foreign_certificate(const Facts& facts) {
   if (facts.family != Family::token) return std::nullopt;
   const Record& last = *facts.failures.back();
   const auto* rejected = as<TokenRejected>(last);
-  if (rejected == nullptr || last.auth.method != "certificate" || rejected->reason != "unknown_principal")
-    return std::nullopt;
+  if (rejected == nullptr || last.auth.method != "certificate") return std::nullopt;
+  if (Found untimely = untimely_certificate(facts, last, rejected->reason)) return untimely;
+  if (rejected->reason != "unknown_principal") return std::nullopt;
   const Record* success = facts.last_success_before(last.seq);
   const Record* change = facts.ca_change(success != nullptr ? success->seq : 0, last.seq);
   Finding finding;
@@ -363,8 +495,8 @@ Found released_certificate(const Facts& facts) {
   finding.cause = Cause::kStaleCert;
   finding.confidence = Confidence::kHigh;
   finding.summary = fmt::format(
-      "{} shows the client certificate of a node that was released; the agent does not fall "
-      "back to its token ({})",
+      "{} shows the client certificate of a node that was released, and no request with its token followed ({}); "
+      "agents before v1.27.4 never send one, later ones do after each such refusal",
       who(facts), on_record(last));
   cite(finding, last, "refused because its certificate names a node that is not registered (any more)");
   if (const Record* release = facts.last_between<BindingReleased, NodeObjectDeleted>(0, last.seq))
@@ -419,12 +551,64 @@ Found other_request_refused(const Facts& facts) {
     finding.alternatives = {maybe(Cause::kCloned, "the node that the certificate names, alive elsewhere")};
     return finding;
   }
+  if (reason == "bad_csr") {
+    // Made by the agent from its own key file, and sent as a body: one of the two is broken.
+    finding.summary = fmt::format(
+        "what {} posts to be signed is not a certificate request that can be signed ({}){}; no password was looked at",
+        who(facts), on_record(last), last.note.empty() ? "" : ": " + printable(last.note, 160));
+    finding.alternatives = {maybe(Cause::kEndpoint, "a proxy in between that changes or cuts the body of requests"),
+                            maybe(Cause::kCredFile, "the agent's key files, next to its certificates, to be damaged")};
+    finding.warnings.push_back(
+        "missing: the request as the agent made it, and its key files (client-kubelet.key, serving-kubelet.key)");
+    return finding;
+  }
   finding.summary = fmt::format("the request itself is refused ({}); no password was looked at",
                                 reason.empty() ? "reason not recorded" : printable(reason, 60));
   finding.alternatives = {maybe(Cause::kEndpoint, "a proxy in between that changes requests"),
                           maybe(Cause::kCredFile)};
   return finding;
 }
+
+namespace {
+
+bool speaks_of(std::string_view text, std::initializer_list<std::string_view> words) {
+  return std::any_of(words.begin(), words.end(), [&](std::string_view word) { return text.find(word) != text.npos; });
+}
+
+// The server's clock was stepped by more than a minute, between these records.
+const Record* clock_step(const Facts& facts, Seq after, Seq before) {
+  const Record* found = nullptr;
+  for (const Record* record : facts.server_wide) {
+    const auto* stepped = as<ClockStepped>(*record);
+    if (stepped != nullptr && std::abs(stepped->by_seconds) > 60 && record->seq > after && record->seq < before)
+      found = record;
+  }
+  return found;
+}
+
+// Most agents send bad_certificate whatever is wrong, which decides nothing. The others say what they did not like;
+// it is their word about our certificate, so `low`.
+void decide_by_alert(Finding& finding, const std::string& alert) {
+  if (speaks_of(alert, {"expired", "not yet valid"})) {
+    std::swap(finding.alternatives[0], finding.alternatives[1]);
+    finding.cause = Cause::kClock;
+    finding.summary += ": the machine holds the server's certificate for out of date";
+    finding.alternatives[1] = maybe(Cause::kCa, "the server's own certificate to have expired: then every agent fails");
+  } else if (speaks_of(alert, {"unknown ca", "unknown_ca", "unknown authority", "self signed", "self-signed"})) {
+    finding.cause = Cause::kCa;
+    finding.summary += ": the machine does not know the CA of the server that it reaches";
+  } else if (speaks_of(alert, {"http request", "wrong version number"})) {
+    std::swap(finding.alternatives[0], finding.alternatives[2]);
+    finding.cause = Cause::kEndpoint;
+    finding.summary += ": what arrives is not TLS; a proxy, or a wrong port in between";
+  } else {
+    return;
+  }
+  finding.alternatives.erase(finding.alternatives.begin());
+  finding.warnings.push_back("missing: " + std::string(would_need(finding.cause)));
+}
+
+}  // namespace
 
 Found handshake_failed(const Facts& facts) {
   if (facts.family != Family::handshake) return std::nullopt;
@@ -437,6 +621,8 @@ Found handshake_failed(const Facts& facts) {
   cite(finding, last,
        fmt::format("TLS handshake failed {}{}: {}", times(count), from_where(last),
                    alert.empty() ? "alert not recorded" : alert));
+  if (last.node.empty())
+    finding.warnings.push_back("failed handshakes carry no name: they are tied to the node by an address that it used");
   if (success != nullptr) cite(finding, *success, "last success" + from_where(*success));
   const Record* change = facts.ca_change(success != nullptr ? success->seq : 0, last.seq);
   if (change != nullptr && success != nullptr) {
@@ -450,11 +636,30 @@ Found handshake_failed(const Facts& facts) {
     finding.alternatives = {maybe(Cause::kClock), maybe(Cause::kEndpoint)};
     return finding;
   }
+  finding.alternatives = {maybe(Cause::kCa), maybe(Cause::kClock), maybe(Cause::kEndpoint)};
+  if (const Record* stepped = clock_step(facts, success != nullptr ? success->seq : 0, last.seq)) {
+    finding.cause = Cause::kClock;
+    finding.confidence = Confidence::kMedium;
+    finding.summary = fmt::format(
+        "the server's clock was stepped by {} ({}), and handshakes from the address of {} fail since: its certificates "
+        "seem not to be valid now",
+        duration_text(as<ClockStepped>(*stepped)->by_seconds), on_record(*stepped), who(facts));
+    cite(finding, *stepped, "the server's clock was stepped");
+    finding.alternatives = {maybe(Cause::kCa), maybe(Cause::kEndpoint)};
+    return finding;
+  }
+  if (facts.only_probes) {
+    finding.summary = fmt::format(
+        "the agent at the address of {} asks for this server's CA again and again ({}) and goes no further: the CA hash "
+        "in its token may be another's; a proxy, or a token of another cluster, would look the same",
+        who(facts), times(count));
+    finding.alternatives.insert(finding.alternatives.begin() + 1,
+                                maybe(Cause::kToken, "the agent's own log: it says which CA hash its token expects"));
+    return finding;
+  }
   finding.summary = fmt::format("no request of {} arrives; from its address come TLS handshakes that fail ({})",
                                 who(facts), alert.empty() ? "alert not recorded" : alert);
-  finding.alternatives = {maybe(Cause::kCa), maybe(Cause::kClock), maybe(Cause::kEndpoint)};
-  if (alert.find("expired") != std::string::npos || alert.find("not yet valid") != std::string::npos)
-    std::swap(finding.alternatives[0], finding.alternatives[1]);
+  decide_by_alert(finding, to_lower(alert));
   return finding;
 }
 

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -58,6 +59,45 @@ Found password_of_two_names(const Facts& facts) {
   return std::nullopt;
 }
 
+// A machine has one name at a time: with two other names, or with one that came within the window from another address,
+// the password was copied, though nobody has come back yet.
+Found password_of_many_names(const Facts& facts) {
+  const Fingerprint password = accepted_now(facts);
+  if (!password.known()) return std::nullopt;
+  Place here;
+  for (const Attempt& attempt : facts.attempts)
+    if (attempt.accepted && attempt.presented == password) here.add(*attempt.record);
+  std::set<std::string> names;
+  const Record* close = nullptr;
+  const Record* latest = nullptr;
+  for (const Record* record : facts.elsewhere) {
+    if (record->node.empty() || !is_success_with(*record, password)) continue;
+    Place there;
+    there.add(*record);
+    const Where where = facts.compare(here, there);
+    if (where == Where::same || where == Where::same_source) continue;
+    names.insert(record->node);
+    latest = record;
+    const bool near = std::any_of(facts.attempts.begin(), facts.attempts.end(), [&](const Attempt& attempt) {
+      const auto apart = seconds_from(attempt.to(), record->time);
+      return attempt.accepted && attempt.presented == password && apart && std::abs(*apart) <= kAliveWindow_s;
+    });
+    if (near && where == Where::different) close = record;
+  }
+  if (names.size() < 2 && close == nullptr) return std::nullopt;
+  const Record& other = close != nullptr ? *close : *latest;
+  Finding finding;
+  finding.cause = Cause::kCloned;
+  finding.confidence = Confidence::kMedium;
+  finding.summary = fmt::format(
+      "the password of {} is in use under {} other name{} as well, {} among them: one image, or one constant", who(facts),
+      names.size(), names.size() == 1 ? "" : "s", printable(other.node, 80));
+  cite(finding, *facts.attempts.back().record, fmt::format("{} accepted for {}", named(facts, password), who(facts)));
+  cite(finding, other, fmt::format("the same password accepted for {}{}", printable(other.node, 80), from_where(other)));
+  finding.alternatives = {maybe(Cause::kNameDrift, "every other name silent since")};
+  return finding;
+}
+
 // There and back again, quicker than a machine moves: A, B, A within the window, or time after time.
 Found password_of_two_places(const Facts& facts) {
   const Fingerprint password = accepted_now(facts);
@@ -76,7 +116,7 @@ Found password_of_two_places(const Facts& facts) {
     const Where where = facts.compare(hops[i - 2].first, hops[i].first);
     quick = quick || ((where == Where::same || where == Where::same_source) && round && *round <= kRoundTrip_s);
   }
-  if (!quick && hops.size() < 5) return std::nullopt;
+  if (!quick && hops.size() < 4) return std::nullopt;
   Finding finding;
   finding.cause = Cause::kCloned;
   const bool claimed =
@@ -144,14 +184,143 @@ Found reply_lost(const Facts& facts) {
 
 namespace {
 
+struct Naming {
+  const Record* first = nullptr;
+  const Record* last = nullptr;
+  void add(const Record& record) {
+    if (first == nullptr) first = &record;
+    last = &record;
+  }
+};
+
+}  // namespace
+
+// Nobody is refused, but the machine goes by another name: one password, first under one name and then under another,
+// and never under the first again. The name that it left is bound and keeps out whoever gets it next.
+Found goes_by_another_name(const Facts& facts) {
+  const Fingerprint password = accepted_now(facts);
+  if (!password.known() || facts.timeline.state.bound != password) return std::nullopt;
+  Naming here, there;
+  Place place_here, place_there;
+  for (const Attempt& attempt : facts.attempts)
+    if (attempt.accepted && attempt.presented == password) here.add(*attempt.record), place_here.add(*attempt.record);
+  const Record* elsewhere = facts.known_elsewhere(password);
+  if (elsewhere == nullptr || here.first == nullptr) return std::nullopt;
+  for (const Record* record : facts.elsewhere) {
+    if (record->node.empty() || !is_success_with(*record, password)) continue;
+    if (record->node != elsewhere->node) return std::nullopt;  // three names are no rename
+    there.add(*record), place_there.add(*record);
+  }
+  const bool left = here.last->seq < there.first->seq, arrived = there.last->seq < here.first->seq;
+  if (!left && !arrived) return std::nullopt;
+  // The tunnel under the old name tells of a machine that still goes by it.
+  if (left && facts.tunnel_open_at(*there.last)) return std::nullopt;
+  const Where where = facts.compare(place_here, place_there);
+  const std::string other = printable(elsewhere->node, 80);
+  Finding finding;
+  finding.cause = Cause::kNameDrift;
+  finding.confidence = where == Where::same || where == Where::same_source ? Confidence::kHigh : Confidence::kLow;
+  if (left)
+    finding.summary = fmt::format(
+        "nothing is refused, but the machine that was {} goes by the name {} now ({}): {} stays bound to it and would "
+        "refuse another machine",
+        who(facts), other, on_record(*there.first), who(facts));
+  else
+    finding.summary = fmt::format(
+        "nothing is refused: {} is the machine that was {} before ({}); that name is still bound to the same password",
+        who(facts), other, on_record(*there.last));
+  cite(finding, *(left ? here.last : there.last), fmt::format("{} in use as {}", named(facts, password), left ? who(facts) : other));
+  cite(finding, *(left ? there.first : here.first), fmt::format("the same password in use as {}", left ? other : who(facts)));
+  finding.alternatives = {maybe(Cause::kCloned, "both names in use at the same time"),
+                          maybe(Cause::kNone, "the new name to be wanted and the old one to be given up")};
+  return finding;
+}
+
+// Nobody is refused: a deletion freed the name, and the machine that was to go took it back with its old password.
+// After a release that was to end refusals the old password is what was hoped for; so only where nothing was refused.
+Found returned_unwanted(const Facts& facts) {
+  if (facts.family != Family::none || facts.own.empty()) return std::nullopt;
+  const Record* release = release_before(facts, UINT64_MAX);
+  if (release == nullptr) return std::nullopt;
+  // The deletion of the Node and what it released belong together; the story begins with the first of them.
+  const Record* deleted = facts.last_between<NodeObjectDeleted>(0, UINT64_MAX);
+  const auto* released = as<BindingReleased>(*release);
+  // A sweep frees a name that never had a Node: whoever comes back there is still trying to become one.
+  if (deleted == nullptr && (released == nullptr || released->by != "node_deleted")) return std::nullopt;
+  if (deleted != nullptr && deleted->seq < release->seq) {
+    const auto apart = seconds_from(deleted->time, release->time);
+    if (!apart || *apart > kUnfinishedJoin_s) deleted = nullptr;
+  }
+  const Record* origin = deleted != nullptr && deleted->seq < release->seq ? deleted : release;
+  if (facts.last_between<PasswordRejected, BindingChanged>(0, UINT64_MAX) != nullptr) return std::nullopt;
+  const Record* back = nullptr;
+  const Record* last_sign = nullptr;
+  for (const Step* step : facts.own) {
+    const Record& record = *step->record;
+    if (record.seq < origin->seq) continue;
+    const bool created = as<NodeObjectCreated>(record) != nullptr;
+    if (is_success(record) || created) {
+      if (is_success(record) && facts.known_good_before(accepted_password(record), origin->seq) == nullptr)
+        return std::nullopt;  // another machine has it now
+      if (back == nullptr) back = &record;
+      last_sign = &record;
+    }
+    if (as<TunnelOpened>(record) != nullptr) last_sign = &record;
+  }
+  if (back == nullptr) return std::nullopt;
+  const auto life = seconds_from(back->time, last_sign->time);
+  if (life && *life > kZombieLifeAtMost_s) return std::nullopt;  // it was meant to stay
+  Finding finding;
+  finding.cause = Cause::kZombie;
+  finding.confidence = Confidence::kMedium;
+  const auto delay = seconds_from(origin->time, back->time);
+  finding.summary = fmt::format(
+      "nothing is refused, but {} came back after {} ({}){}: if that machine was to go, it is still running and has "
+      "taken its name back",
+      who(facts), as<NodeObjectDeleted>(*origin) != nullptr ? "its Node was deleted" : "the name was set free",
+      on_record(*back), delay ? ", " + duration_text(*delay) + " later" : "");
+  cite(finding, *origin, release_text(*origin));
+  cite(finding, *back, is_success(*back) ? "the old password again" + from_where(*back) : "a Node object appeared again");
+  finding.alternatives = {maybe(Cause::kNone, "the deletion to have been a mistake, or a way to register anew: ask who did it")};
+  return finding;
+}
+
+namespace {
+
+// Handshakes that failed just before the node got in: a clock that was set right, a CA that was mended.
+void tell_past_of_handshakes(Finding& finding, const Facts& facts) {
+  if (facts.attempts.empty() || !facts.attempts.back().accepted) return;
+  const Record* failed = nullptr;
+  const Record* success = nullptr;
+  std::int64_t count = 0;
+  for (const Record* record : facts.nameless) {
+    const auto* tls = as<TlsFailed>(*record);
+    if (tls == nullptr || tls->trust_probe.value_or(false) || facts.tunnel_open_at(*record)) continue;
+    const Record* next = nullptr;
+    for (const Attempt& attempt : facts.attempts)
+      if (attempt.accepted && attempt.seq() > record->seq && next == nullptr) next = attempt.record;
+    if (next == nullptr) continue;
+    if (next != success) count = 0;
+    failed = record, success = next, count += record->count;
+  }
+  const auto gap = failed != nullptr ? seconds_from(failed->time, success->time) : std::nullopt;
+  if (count < 3 || !gap || *gap > kZombieLife_s) return;
+  finding.summary += fmt::format(
+      "; before that {} handshakes from its address failed (until record {}) and ended by themselves, as where a clock "
+      "is set right after boot",
+      count, failed->seq);
+  cite(finding, *failed, "the last handshake that failed");
+}
+
 // A token or a request that was refused, and what came after it.
 void tell_past_of_requests(Finding& finding, const Facts& facts) {
   const Record* last = facts.last_between<TokenRejected, RequestRejected>(0, UINT64_MAX);
-  if (last == nullptr) return;
+  if (last == nullptr) return tell_past_of_handshakes(finding, facts);
   for (const Attempt& attempt : facts.attempts) {
     if (!attempt.accepted || attempt.seq() < last->seq) continue;
-    finding.summary += fmt::format("; it was refused until record {} ({}), resolved at record {}", last->seq,
-                                   name_of(last->kind()), attempt.seq());
+    finding.summary += fmt::format("; {} refused until record {} ({}), resolved at record {}",
+                                   name_is(*last) == NameIs::claimed ? "somebody who claimed its name was" : "it was",
+                                   last->seq, name_of(last->kind()), attempt.seq());
     cite(finding, *last, "refused last");
     cite(finding, *attempt.record, "succeeded after that");
     return;
@@ -248,6 +417,15 @@ Found nothing_wrong(const Facts& facts) {
     finding.summary = fmt::format("nothing is wrong: {} is registered and its last attempt succeeded ({})",
                                   who(facts), on_record(*success.record));
     cite(finding, *success.record, named(facts, success.presented) + " accepted" + from_where(*success.record));
+    // No refusal, but no sign of life either: what keeps a machine from asking is not seen here.
+    if (!facts.tunnels.empty() && facts.tunnels.back().closed == last.record) {
+      finding.confidence = Confidence::kMedium;
+      finding.summary = fmt::format(
+          "nothing is refused: {} is registered ({}); its tunnel closed ({}), and it has not been heard from since",
+          who(facts), on_record(*success.record), on_record(*last.record));
+      cite(finding, *last.record, "its tunnel closed; the last record of this name");
+      finding.alternatives = {maybe(Cause::kEndpoint, "the machine to be running: then `ledger doctor` on it")};
+    }
   } else if (state.held) {
     finding.confidence = Confidence::kMedium;
     finding.summary =

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "replay/rules.h"
 
 namespace ledger::replay::rules {
@@ -69,6 +71,53 @@ Confidence lower(Confidence confidence) {
   return confidence == Confidence::kHigh ? Confidence::kMedium : Confidence::kLow;
 }
 
+namespace {
+
+std::int64_t count_of(const std::vector<const Record*>& records) {
+  std::int64_t count = 0;
+  for (const Record* record : records) count += record->count;
+  return count;
+}
+
+// "record 7", "records 7 to 9"
+std::string on_records(const std::vector<const Record*>& records) {
+  return records.size() == 1 ? on_record(*records.front())
+                             : fmt::format("records {} to {}", records.front()->seq, records.back()->seq);
+}
+
+// Refused requests decide the answer, and nobody proved that the node sent them.
+void doubt_judged_claim(Finding& finding, const Facts& facts, const Record& claim) {
+  finding.warnings.push_back(
+      is_bare_claim(claim)
+          ? fmt::format("the name is only claimed: no valid credential of who was refused is on record, and anybody can "
+                        "write the name {}",
+                        who(facts))
+          : fmt::format("the name is only claimed: who was refused showed the join token and nothing that only {} has",
+                        who(facts)));
+  const Record* proven = facts.last_between<PasswordStored, PasswordVerified, TunnelOpened>(0, UINT64_MAX);
+  if (proven == nullptr) return;
+  Place asker, holder;
+  asker.add(claim), holder.add(*proven);
+  if (facts.compare(asker, holder) != Where::different) return;
+  finding.confidence = Confidence::kLow;
+  cite(finding, *proven, fmt::format("{} itself was there last, at another address than who is refused now{}",
+                                     who(facts), from_where(*proven)));
+  if (finding.cause != Cause::kNone)
+    finding.alternatives.push_back(
+        maybe(Cause::kNone, "the node itself to be well (its tunnel open): then somebody else writes its name"));
+}
+
+}  // namespace
+
+void doubt_claims(Finding& finding, const Facts& facts) {
+  if (const Record* claim = facts.judged_claim()) doubt_judged_claim(finding, facts, *claim);
+  if (facts.strangers.empty()) return;
+  finding.warnings.push_back(fmt::format(
+      "somebody claimed to be {} and was refused {}{} ({}): that proves nothing about it, the node itself was connected "
+      "meanwhile",
+      who(facts), times(count_of(facts.strangers)), from_where(*facts.strangers.back()), on_records(facts.strangers)));
+}
+
 std::string where_text(Where where) {
   switch (where) {
     case Where::same: return "the same address as the holder";
@@ -77,6 +126,15 @@ std::string where_text(Where where) {
     case Where::unknown: return "addresses that cannot be compared";
   }
   return "";
+}
+
+std::string release_text(const Record& release) {
+  return as<BindingReleased>(release) != nullptr ? "the name was released" : "the Node was deleted";
+}
+
+bool only_loopback(const Place& place) {
+  return !place.sources.empty() && std::all_of(place.sources.begin(), place.sources.end(),
+                                               [](const std::string& source) { return is_loopback(source); });
 }
 
 bool is_mismatch(const Facts& facts) { return facts.family == Family::password; }

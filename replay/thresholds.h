@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace ledger::replay {
 
@@ -50,6 +51,10 @@ inline constexpr std::size_t kLostRounds = 4;
 
 // A first join that has no Node after this long is not going to (k3s sweeps bindings without a Node after 10 min).
 inline constexpr double kUnfinishedJoin_s = 600;
+
+// A start asks for the CA once, by a handshake that is expected to fail. So many of them and nothing after any (a new
+// round every 2 s, or at each retry) are an agent that stops there.
+inline constexpr std::int64_t kProbesInVain = 8;
 
 // Two kinds of failure this close together belong to one machine's retries.
 inline constexpr double kSameRetries_s = 60;

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "replay/causes.h"
+#include "replay/claims.h"
 #include "replay/remedies.h"
 #include "replay/rows.h"
 
@@ -18,6 +19,7 @@ namespace {
 
 struct Candidates {
   std::set<std::string> names;
+  std::set<std::string> claimed;  // by refused strangers; some are in `names` as well
   std::map<std::string, NodeState, std::less<>> states;
 };
 
@@ -56,9 +58,22 @@ Result<void> add_from_records(const EventLog& log, const TriageOptions& options,
   return log.scan(from, log.head(), [&](Seq, const Result<Record>& record) {
     if (!record || record->node.empty()) return true;
     const bool changed = as<BindingReleased>(*record) != nullptr || as<BindingChanged>(*record) != nullptr;
-    if (changed || is_refusal(record->kind())) out.names.insert(record->node);
+    if (changed || is_refusal(record->kind())) (is_bare_claim(*record) ? out.claimed : out.names).insert(record->node);
     return true;
   });
+}
+
+// In the order in which they are worth looking at.
+Result<std::vector<std::string>> in_order(const EventLog& log, const Candidates& candidates) {
+  std::vector<std::string> order(candidates.names.begin(), candidates.names.end()), unheard_of;
+  for (const std::string& name : candidates.claimed) {
+    if (candidates.names.contains(name)) continue;
+    const auto state = log.node(name);
+    if (!state) return state.error();
+    (*state ? order : unheard_of).push_back(name);
+  }
+  order.insert(order.end(), unheard_of.begin(), unheard_of.end());
+  return order;
 }
 
 std::string what_happened(const Record& record) {
@@ -95,6 +110,7 @@ Result<std::optional<TriageEntry>> examine(const EventLog& log, const std::strin
   entry.cause = explanation.cause == Cause::kNone ? *explanation.suspected : explanation.cause;
   entry.confidence = explanation.cause == Cause::kNone ? Confidence::kLow : explanation.confidence;
   entry.summary = explanation.summary;
+  entry.only_claimed = explanation.only_claimed;
   entry.event = event_of(explanation);
   if (const auto state = candidates.states.find(name); state != candidates.states.end())
     entry.refusals = state->second.rejections;
@@ -160,14 +176,16 @@ Result<Triage> triage(const EventLog& log, const TriageOptions& options, const P
   Candidates candidates;
   if (const auto added = add_from_projection(log, options, candidates, out); !added) return added.error();
   if (const auto added = add_from_records(log, options, candidates); !added) return added.error();
+  const Result<std::vector<std::string>> names = in_order(log, candidates);
+  if (!names) return names.error();
   std::uint64_t done = 0;
-  for (const std::string& name : candidates.names) {
+  for (const std::string& name : *names) {
     if (done == options.limit) {
-      out.left_out = candidates.names.size() - done;
+      out.left_out = names->size() - done;
       break;
     }
     ++done;
-    if (progress) progress(done, candidates.names.size());
+    if (progress) progress(done, names->size());
     Result<std::optional<TriageEntry>> entry = examine(log, name, options, candidates);
     if (!entry) return entry.error();
     if (!*entry) continue;
@@ -211,6 +229,7 @@ json::object to_json(const Triage& triage) {
     node["refusals"] = entry.refusals;
     node["last"] = entry.last.known() ? json::value(entry.last.to_string()) : json::value(nullptr);
     node["takeover_possible"] = entry.takeover_possible;
+    node["only_claimed"] = entry.only_claimed;
     nodes.push_back(std::move(node));
   }
   out["nodes"] = std::move(nodes);
@@ -251,8 +270,9 @@ std::string to_text(const Triage& triage, const TextStyle& style, const std::str
     for (const TriageEntry& entry : triage.entries) {
       if (entry.refused != refused) continue;
       const std::string times = entry.refusals > 0 ? fmt::format("{}x", entry.refusals) : "";
-      out += fmt::format(" {:<10} {:<6}  {:<20} {:>7}  ledger replay --node {}{}\n", name_of(entry.cause),
-                         name_of(entry.confidence), entry.last.known() ? clock_text(entry.last) : "-", times, shell_word(entry.node), options);
+      out += fmt::format(" {:<10} {:<6}  {:<20} {:>7}  ledger replay --node {}{}{}\n", name_of(entry.cause),
+                         name_of(entry.confidence), entry.last.known() ? clock_text(entry.last) : "-", times, shell_word(entry.node),
+                         options, entry.only_claimed ? "  (name only claimed)" : "");
     }
   }
   if (!triage.entries.empty()) out += paint("2", as_of) + "\n";

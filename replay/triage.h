@@ -26,6 +26,7 @@ struct TriageEntry {
   std::uint64_t refusals = 0;  // of the password, since the last registration
   Time last;                   // when the name was last refused; not known for one that is not
   bool takeover_possible = false;
+  bool only_claimed = false;  // Explanation::only_claimed
   // What happened to the server that the explanation rests on: "snapshot went back to seq 8812". seq 0: nothing did.
   Fact event;
 };
@@ -53,11 +54,13 @@ Result<std::optional<Time>> parse_since(std::string_view text, Time now);
 
 // Names with an open refusal, names of refusals since `since` that were never bound, and names that share their
 // password with another one; of those whose binding somebody changed since then the ones that look as if it was wrong.
+// Names that strangers merely claimed come last, those that the ledger never heard of after all: whoever invents names
+// by the thousand cannot push the real ones past the limit.
 Result<Triage> triage(const EventLog& log, const TriageOptions& options, const Progress& progress = {});
 
 // {"as_of":{"seq","time"},"refused","suspicious","counts":{"REBUILT":2},"groups":[{"cause","refused","nodes","event":
 // {"seq","what"}/null}],"nodes":[{"node","state","cause","confidence","summary","refused","refusals","last",
-// "takeover_possible"}],"left_out","warnings"}. `event` of a group is what all of its explanations rest on.
+// "takeover_possible","only_claimed"}],"left_out","warnings"}. `event` of a group is what all of its explanations rest on.
 boost::json::object to_json(const Triage& triage);
 // A headline and one line per node with the command that shows more; `options` are added to that command.
 std::string to_text(const Triage& triage, const TextStyle& style = {}, const std::string& options = {});

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "api/operator_client.h"
+#include "ledger/adopt.h"
 #include "ledger/credentials.h"
 #include "ledger/import_read.h"
 #include "tools/commands.h"
@@ -226,6 +227,8 @@ int run(ImportKind kind, Arguments& arguments) {
   const Result<std::unique_ptr<Ledger>> ledger = Ledger::open(std::move(options));
   const bool served = !ledger && ledger.error().code == Errc::locked;
   if (!ledger && !served) return fail(ledger.error());
+  if (!served)  // with the log held, as `ledger serve` does
+    if (const Result<void> whole = check_adoption(arguments.data_dir); !whole) return fail(whole.error());
   const Result<void> imported = served ? import_into_server(kind, *input, arguments, report)
                                        : import_into_log(**ledger, kind, *input, arguments, report);
   if (!imported) {

@@ -161,7 +161,7 @@ int print(const std::string& text) {
 // A request that leads to no node, or to several.
 int print_request(const Arguments& arguments, const replay::LookedUp& found) {
   if (arguments.format == "json") return print(boost::json::serialize(replay::to_json(found)) + "\n");
-  return print(replay::to_text(found) + "explain one of them with --node\n");
+  return print(replay::to_text(found) + (found.nodes.empty() ? "" : "explain one of them with --node\n"));
 }
 
 int answer(const Arguments& arguments, const Question& question, const Cuts& cuts, HistorySource& source) {

@@ -18,6 +18,8 @@ void add_serve(CLI::App& app, int& exit_code);
 void add_adopt(CLI::App& app, int& exit_code);
 void add_replay(CLI::App& app, int& exit_code);
 void add_triage(CLI::App& app, int& exit_code);
+void add_diff(CLI::App& app, int& exit_code);
+void add_whatif(CLI::App& app, int& exit_code);
 void add_node(CLI::App& app, int& exit_code);
 void add_export(CLI::App& app, int& exit_code);
 void add_verify(CLI::App& app, int& exit_code);

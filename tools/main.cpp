@@ -84,6 +84,8 @@ int main(int argc, char** argv) {
   ledger::tools::add_adopt(app, exit_code);
   ledger::tools::add_replay(app, exit_code);
   ledger::tools::add_triage(app, exit_code);
+  ledger::tools::add_diff(app, exit_code);
+  ledger::tools::add_whatif(app, exit_code);
   ledger::tools::add_node(app, exit_code);
   ledger::tools::add_export(app, exit_code);
   ledger::tools::add_verify(app, exit_code);

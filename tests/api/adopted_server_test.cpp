@@ -314,5 +314,25 @@ TEST(AdoptCommand, KilledAnywhereItCanBeRepeated) {
   EXPECT_GT(killed, 0);
 }
 
+// The other command that writes to a stopped directory: what `ledger serve` does not start on, it does not touch.
+TEST(AdoptCommand, NothingIsImportedIntoAnUnfinishedAdoption) {
+  const TempDir dir;
+  const K3sServerDir source(dir / "server");
+  ASSERT_EQ(adopt(source.path(), dir / "data").status, 0);
+  put_file(dir / "passwd", "3fe1,web-1,web-1,\n");
+  const std::string import =
+      "import node-passwd '" + (dir / "passwd").string() + "' --data-dir '" + (dir / "data").string() + "'";
+  put_file(dir / "data" / "adoption-unfinished", "");
+  const auto refused = ledger(import);
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_THAT(refused.output, HasSubstr("run `ledger adopt` again"));
+  const auto head = [&] { return (*EventLog::follow({.dir = dir / "data/events"}))->head(); };
+  EXPECT_EQ(head(), 1u);
+  fs::remove(dir / "data" / "adoption-unfinished");
+  const auto imported = ledger(import);
+  EXPECT_EQ(imported.status, 0) << imported.output;
+  EXPECT_EQ(head(), 3u) << "the binding, and the end of the import";
+}
+
 }  // namespace
 }  // namespace ledger::api

@@ -5,9 +5,12 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <boost/json.hpp>
+
 #include "api/problem.h"
 #include "tests/support/bare_listener.h"
 #include "tests/support/agent_csr.h"
+#include "tests/support/paths.h"
 #include "tests/support/running_server.h"
 
 namespace ledger::api {
@@ -213,6 +216,92 @@ TEST_F(AgentTest, BehindItsBalancerItSeesOnlyTheEnd) {
   agent.generation = Generation::G1;
   EXPECT_EQ(run_agent(agent).sentence,
             "failed to get CA certs at https://127.0.0.1:6444/cacerts: Get https://127.0.0.1:6444/cacerts: EOF");
+}
+
+// ---- bootstrap tokens ------------------------------------------------------------------------------------
+
+class BootstrapAgent : public AgentTest {
+ protected:
+  struct Made {
+    std::string id, secret, join;  // join: K10<hash>::<id>.<secret>
+  };
+  // What `ledger token create` prints.
+  Made create(const std::string& ttl) const {
+    const auto made = test::run_command(test::ledger_binary() + " token create --class bootstrap --format json --reason test --ttl " +
+                                        ttl + " --data-dir " + server_.data_dir().string());
+    EXPECT_EQ(made.status, 0) << made.output;
+    boost::json::error_code error;
+    const boost::json::value value = boost::json::parse(made.output, error);
+    if (error || !value.is_object()) return {};
+    const auto text = [&](const char* key) { return std::string(value.at(key).as_string()); };
+    return {text("id"), text("secret"), text("join")};
+  }
+  AgentOutcome join(Generation generation, const std::string& node, const std::string& token) const {
+    AgentOptions agent = options(generation, node);
+    agent.token = Secret(token);
+    return run_agent(agent);
+  }
+  // The last refusal of a new machine, which must be for this reason and name the token.
+  void expect_refused(const Made& made, const std::string& node, const std::string& reason) const {
+    for (const Generation generation : {Generation::G6, Generation::G7}) {
+      const AgentOutcome outcome = join(generation, node + "-" + std::string(name_of(generation)), made.join);
+      EXPECT_EQ(outcome.verdict, Verdict::refused) << outcome.sentence;
+      ASSERT_FALSE(outcome.requests.empty());
+      EXPECT_EQ(outcome.requests.back().status, 401);
+      ASSERT_FALSE(outcome.requests.back().seq.empty());
+      const Result<Record> record = server_.log()->read(std::stoull(outcome.requests.back().seq));
+      ASSERT_TRUE(record);
+      const auto* rejected = as<TokenRejected>(*record);
+      ASSERT_NE(rejected, nullptr) << name_of(record->kind());
+      EXPECT_EQ(rejected->reason, reason);
+      EXPECT_EQ(rejected->token, made.id);
+      EXPECT_EQ(record->auth.method, "bearer");
+      EXPECT_EQ(record->auth.principal, "system:bootstrap:" + made.id);
+      EXPECT_EQ(record->auth.token, "") << "nothing was accepted";
+    }
+  }
+};
+
+TEST_F(BootstrapAgent, JoinsWithItsTokenUntilThatIsRevoked) {
+  const Made made = create("1h");
+  ASSERT_THAT(made.secret, MatchesRegex("[a-z0-9]+\\.[a-z0-9]+"));
+  for (const Generation generation : {Generation::G6, Generation::G7})
+    for (const std::string& token : {made.join, made.secret}) {
+      const std::string node = std::string(name_of(generation)) + (token == made.secret ? "-bare" : "-pinned");
+      const AgentOutcome outcome = join(generation, node, token);
+      EXPECT_EQ(outcome.verdict, Verdict::joined) << node << ": " << outcome.sentence << outcome.cause;
+      const Record stored = server_.records_of<PasswordStored>().back();
+      EXPECT_EQ(stored.node, to_lower(node));
+      EXPECT_EQ(stored.auth.method, "bearer");
+      EXPECT_EQ(stored.auth.token, made.id);
+      EXPECT_THAT(stored.generation, testing::AnyOf("G6", "G7"));
+    }
+  // Agents before v1.26.2 take it for a password, as k3s' own do.
+  EXPECT_EQ(join(Generation::G5, "old-agent", made.secret).verdict, Verdict::refused);
+
+  const auto revoked = test::run_command(test::ledger_binary() + " token revoke " + made.id + " --reason test --data-dir " +
+                                         server_.data_dir().string());
+  ASSERT_EQ(revoked.status, 0) << revoked.output;
+  expect_refused(made, "late", "revoked");
+  // Who is in has its certificate, and stays in.
+  EXPECT_EQ(join(Generation::G7, "G7-pinned", made.join).verdict, Verdict::joined);
+}
+
+TEST_F(BootstrapAgent, IsRefusedOnceItsTokenHasExpired) {
+  // A slow machine gets another chance with a longer life.
+  Made made;
+  bool joined = false;
+  for (int ttl_s = 2; ttl_s <= 64 && !joined; ttl_s *= 2) {
+    made = create(std::to_string(ttl_s) + "s");
+    joined = join(Generation::G7, "in-time-" + std::to_string(ttl_s), made.join).verdict == Verdict::joined;
+  }
+  ASSERT_TRUE(joined);
+  // Each time another machine: one that got in has a certificate and stays in.
+  int tries = 0;
+  ASSERT_TRUE(test::eventually(
+      [&] { return join(Generation::G6, "waiting-" + std::to_string(++tries), made.join).verdict == Verdict::refused; },
+      std::chrono::seconds(120)));
+  expect_refused(made, "late", "expired");
 }
 
 TEST_F(AgentTest, PasswordsNeverShowInWhatItSays) {

@@ -396,7 +396,7 @@ TEST_F(StreamTest, SilenceIsAnErrorAndSoIsAnEndInTheMiddle) {
                            [&](SSL* ssl) { answer(ssl, kChunked + std::string("3\r\none\r\n") + rest); });
     const Heard heard = stream(server);
     EXPECT_FALSE(heard.end) << rest;
-    EXPECT_TRUE(heard.body.starts_with("one")) << rest;
+    EXPECT_TRUE(std::string_view("onehe").starts_with(heard.body)) << heard.body;
   }
 }
 

@@ -98,6 +98,29 @@ TEST(ImportLog, TheSameMessageInEveryWrapping) {
     EXPECT_EQ(read(line), "tunnel_opened web-1") << line;
 }
 
+// What a crash, a full disk or an editor makes of a journal: the line is named, and the next one is read.
+TEST(ImportLog, BrokenJournalLinesAreLeftOutAndSaySo) {
+  const std::string good = R"({"MESSAGE":"Handling backend connection request [web-1]","SYSLOG_IDENTIFIER":"k3s"})";
+  ASSERT_EQ(read(good), "tunnel_opened web-1");
+  for (std::size_t length = 1; length < good.size(); ++length)
+    EXPECT_EQ(read(good.substr(0, length)).substr(0, 38), "!begins like JSON and cannot be read (") << length;
+  EXPECT_EQ(read(good + good).substr(0, 38), "!begins like JSON and cannot be read (");
+  EXPECT_EQ(read("{'MESSAGE':'x'}").substr(0, 38), "!begins like JSON and cannot be read (");
+  // Fields of the wrong type, or none: a line that says nothing.
+  for (const char* line : {R"({"MESSAGE":null})", R"({"MESSAGE":7})", R"({"MESSAGE":{"a":1}})", R"({"MESSAGE":[]})",
+                           R"({"MESSAGE":["x",3.5,null]})", R"({"MESSAGE":[-1,99999999999]})", "{}", R"({"log":[1]})",
+                           R"({"MESSAGE":"x","__REALTIME_TIMESTAMP":-5})",
+                           R"({"MESSAGE":"x","__REALTIME_TIMESTAMP":"99999999999999999999"})"}) {
+    EXPECT_EQ(read(line), "-") << line;
+    EXPECT_EQ(parse_log_line(line)->time, std::nullopt) << line;
+  }
+  EXPECT_EQ(read(std::string(5000, '{')).substr(0, 1), "!") << "depth is bounded";
+  LogHistory history("0123456789abcdef");
+  EXPECT_NE(history.add(7, good.substr(0, 40)), "");
+  EXPECT_EQ(history.add(8, good), "");
+  EXPECT_EQ(history.take().size(), 1u);
+}
+
 TEST(ImportLog, ASystemdStopIsAStop) {
   EXPECT_EQ(read(R"({"MESSAGE":"Stopped Lightweight Kubernetes.","SYSLOG_IDENTIFIER":"systemd"})"), "server_stopped");
   EXPECT_EQ(read(R"({"MESSAGE":"Starting Lightweight Kubernetes...","SYSLOG_IDENTIFIER":"systemd"})"), "-");

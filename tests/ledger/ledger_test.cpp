@@ -419,6 +419,44 @@ TEST_F(LedgerTest, CountsAreExactWhenItIsClosedUnderLoad) {
 
 // ---- limits ----------------------------------------------------------------------------------------------
 
+TEST_F(LedgerTest, AFullQueueKeepsTheNamesOfWhoAsked) {
+  constexpr int kRounds = 50;
+  options_.queue_limit = 1;
+  open();
+  const auto request = [](const std::string& node) {
+    Record accepted = record_of(TokenAccepted{}, node), verified = record_of(PasswordVerified{{"aa"}}, node);
+    accepted.source = verified.source = "10.0.0.5:41000";
+    return proposal_of({accepted, verified});
+  };
+  for (int round = 0; round < kRounds; ++round) {
+    {
+      WriterHeld held(*ledger_);
+      ledger_->append(request("web-0"), [](const Result<Committed>&) {});
+      for (const char* node : {"web-1", "web-2", "web-2"})
+        ledger_->append(request(node), [](const Result<Committed>& outcome) {
+          ASSERT_FALSE(outcome);
+          EXPECT_EQ(outcome.error().code, Errc::overloaded);
+        });
+    }
+    Proposal after = proposal_of({record_of(TunnelClosed{}, "n")});
+    after.use_reserve = true;  // the queue may still be full
+    ASSERT_TRUE(ledger_->append_and_wait(std::move(after)));
+  }
+  reopen();  // what was counted is written
+  std::map<std::string, std::int64_t> asked;
+  std::size_t written = 0;
+  for (const Record& record : records()) {
+    if (as<RequestRejected>(record) == nullptr) continue;
+    ++written;
+    asked[record.node] += record.count;
+    EXPECT_EQ(record.source, "10.0.0.5");
+    EXPECT_EQ(as<RequestRejected>(record)->reason, "overloaded");
+  }
+  EXPECT_EQ(asked, (std::map<std::string, std::int64_t>{{"web-1", kRounds}, {"web-2", 2 * kRounds}}));
+  EXPECT_LT(written, 2U * kRounds) << "an overload that goes on is a storm";
+  EXPECT_FALSE(ledger_->log().node("web-1")->has_value()) << "a claim makes no node";
+}
+
 TEST_F(LedgerTest, AFullQueueRefusesAtOnceAndTellsLater) {
   options_.queue_limit = 4;
   open();

@@ -271,6 +271,24 @@ TEST(Storm, StrangersShareABudget) {
   EXPECT_EQ(storm.outcomes_written(), 400);
 }
 
+// Refusals that were counted before they came here are no fewer here.
+TEST(Storm, CountsManyAtOnce) {
+  Storm storm;
+  Record many = rejected_token(1);
+  many.count = 40;
+  many.first_time = kStart.plus_seconds(-10);
+  EXPECT_EQ(storm.offer(many, at(0)), 1U);
+  EXPECT_EQ(storm.written.front().count, 40) << "the first is written as it is";
+  many.count = 7;
+  many.first_time = kStart.plus_seconds(1);
+  EXPECT_EQ(storm.offer(many, at(2)), 1U);
+  EXPECT_EQ(storm.offer(rejected_token(1), at(3)), 1U) << "one alone is the same outcome";
+  ASSERT_EQ(storm.due(31), 1U);
+  EXPECT_EQ(storm.written.back().count, 8);
+  EXPECT_EQ(storm.written.back().first_time, kStart.plus_seconds(1));
+  EXPECT_EQ(storm.outcomes_written(), 48);
+}
+
 // Whatever an unauthenticated flood varies, past the budget it is one outcome.
 TEST(Storm, AFloodCannotVaryItsWayPastTheBudget) {
   Storm storm({.burst = 5, .per_second = 2, .max_windows = 100});

@@ -76,6 +76,17 @@ TEST_F(CommandsTest, ReplayIsTextWithoutColourWhenNobodyWatches) {
   EXPECT_THAT(text.output, Not(HasSubstr("\x1b")));
 }
 
+TEST_F(CommandsTest, ReplayWritesAPage) {
+  const CommandResult page = ledger("replay --data-dir DATA --node rpi-07 --format html");
+  EXPECT_EQ(page.status, 0);
+  EXPECT_THAT(page.output, StartsWith("<!DOCTYPE html>\n"));
+  EXPECT_THAT(page.output, HasSubstr("REBUILT"));
+  EXPECT_THAT(page.output, ::testing::EndsWith("</html>\n"));
+  const CommandResult unknown = ledger("replay --data-dir DATA --node rpi-07 --format pdf");
+  EXPECT_EQ(unknown.status, 2);
+  EXPECT_THAT(unknown.output, HasSubstr("html"));
+}
+
 TEST_F(CommandsTest, ReplayLooksAtThePastWhenAsked) {
   for (const char* at : {"4", "2024-05-01T00:00:00Z"}) {
     const CommandResult past = ledger("replay --data-dir DATA --node rpi-07 --format json --at " + std::string(at));

@@ -103,6 +103,13 @@ TEST_F(DrawingTest, ARestoreMovesTheBindingBack) {
   EXPECT_EQ(only(Shape::kReleased).label, "released");
 }
 
+TEST_F(DrawingTest, TheEndOfATokenParts) {
+  of_scenario("token-superseded-names-the-rotation", "web-5");
+  EXPECT_EQ(only(Shape::kToken).label, "token rotated");
+  EXPECT_TRUE(only(Shape::kToken).guides);
+  EXPECT_LT(only(Shape::kToken).from, only(Shape::kTurnedAway).from);
+}
+
 TEST_F(DrawingTest, OtherNamesOfAPasswordHaveLanes) {
   of_scenario("cloned-two-names", "img-1");
   EXPECT_THAT(lane_names(), ElementsAre("img-1", "img-2", "#a41c", "10.0.0.2", "10.0.0.3"));

@@ -123,6 +123,19 @@ TEST(RenderHtml, EveryScenarioIsAPage) {
   EXPECT_GT(pages, 90U);
 }
 
+TEST(RenderHtml, AWindowIsDrawnAloneAndSaysWhatWasBefore) {
+  const Result<History> history = history_from_jsonl(scenario_file("rebuilt-reimaged"), "rpi-07");
+  ASSERT_TRUE(history);
+  Explanation explanation = explain(*history);
+  tell_since({.seq = 5, .time = {}}, explanation);
+  const XmlDocument page = parse_xml(to_html(explanation));
+  EXPECT_EQ(fault_of(page), "");
+  EXPECT_THAT(page.text, HasSubstr("4 earlier records not told; registered then."));
+  EXPECT_THAT(page.text, HasSubstr("(record 3)"));  // cited, but nothing to lead to
+  EXPECT_EQ(page.with_id("r3"), nullptr);
+  EXPECT_NE(page.with_id("r5"), nullptr);
+}
+
 TEST(RenderHtml, ALongHistoryIsBoundedAndSaysWhatItLeavesOut) {
   std::string lines;
   for (int i = 1; i <= 20'000; ++i) {

@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <rapidcheck/gtest.h>
 
+#include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <set>
 
 #include "replay/causes.h"
 #include "tests/replay/replay_support.h"
@@ -56,6 +59,65 @@ TEST(RenderText, FitsItsWidth) {
         EXPECT_LE(line.size(), width) << line;
       }
   }
+}
+
+// Commands alone may be longer: they are to be pasted.
+TEST(RenderText, EveryScenarioFitsAHundredColumns) {
+  namespace fs = std::filesystem;
+  std::size_t read = 0;
+  for (const auto& entry : fs::directory_iterator(fs::path(ledger::test::source_dir()) / "tests" / "scenarios")) {
+    if (entry.path().extension() != ".jsonl") continue;
+    std::ifstream expected(fs::path(entry.path()).replace_extension(".expect.json"));
+    const std::string expectation((std::istreambuf_iterator<char>(expected)), {});
+    const std::string node(boost::json::parse(expectation).at("node").as_string());
+    const History history = scenario(entry.path().stem().string(), node);
+    const Explanation explanation = explain(history);
+    std::set<std::string> commands;
+    for (const Remedy& remedy : explanation.remedies) commands.insert(std::string(17, ' ') + remedy.command);
+    std::istringstream text(to_text(explanation));
+    for (std::string line; std::getline(text, line);)
+      if (commands.count(line) == 0) {
+        EXPECT_LE(line.size(), 100U) << entry.path() << "\n" << line;
+      }
+    ++read;
+  }
+  EXPECT_GT(read, 90U);
+}
+
+TEST(RenderText, PasswordAndPlaceHaveColumns) {
+  const std::string text = to_text(explain(scenario("dupname-one-nat-two-claims", "lab")));
+  EXPECT_THAT(text, HasSubstr(R"(
+         2       2024-03-02 10:15:09Z  password verified                   #a41c  from 203.0.113.7
+                                                                                  claims 10.0.0.5
+         3       2024-03-02 10:15:10Z  tunnel opened                              from 203.0.113.7
+ ------  4       2024-03-02 11:15:15Z  REFUSED 403 password differs        #77e0  from 203.0.113.7
+                                                                                  claims 10.0.0.6
+         5..33                         the same, 29 times in 2m20s, every 5.0 s
+)")) << text;
+}
+
+TEST(RenderText, PeriodsAreForPeople) {
+  EXPECT_THAT(to_text(explain(scenario("rebuilt-minimal-fields", "web-1"))),
+              HasSubstr("4..6                          the same, 3 times in 10 s, every 5.0 s\n"));
+  EXPECT_THAT(to_text(explain(scenario("ephemeral-after-ab-upgrade", "kiosk"))),
+              HasSubstr("3..6                          the same, 4 times in 10 days, every 3 days\n"));
+  EXPECT_THAT(to_text(explain(scenario("dupname-interleaved", "ubuntu"))), HasSubstr("the same, 2 times in 5 s\n"));
+}
+
+TEST(RenderText, ReasonsAreWords) {
+  EXPECT_THAT(to_text(explain(scenario("token-nameless-by-address", "web-8"))),
+              HasSubstr("REFUSED 401 token wrong secret"));
+  EXPECT_THAT(to_text(explain(scenario("stalecert-after-documented-remedy", "dev-worker-1"))),
+              HasSubstr("name released by kubectl (node deleted)"));
+  EXPECT_THAT(to_text(explain(scenario("adminedit-operator-set", "db"))),
+              HasSubstr("binding changed by ops (operator set)  #ffff"));
+}
+
+TEST(RenderText, TheStateSaysWhatTheLastRefusalWasMeasuredAgainst) {
+  EXPECT_THAT(
+      to_text(explain(scenario("restored-lost-write", "web-2"))),
+      HasSubstr("state     refused, bound to #77e0 since 4; the last refusal was measured against #a41c (10)\n"));
+  EXPECT_THAT(to_text(explain(scenario("rebuilt-reimaged", "rpi-07"))), Not(HasSubstr("measured")));
 }
 
 TEST(RenderText, ColoursOnlyWhenAsked) {

@@ -25,6 +25,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -102,9 +103,10 @@ class FaultFs : public rocksdb::FileSystemWrapper {
     power_ = true;
   }
 
-  int times_asked_for_room() const {
+  // Has a thread asked for room that is not the one which made this?
+  bool others_asked_for_room() const {
     const std::lock_guard lock(mutex_);
-    return asked_for_room_;
+    return others_asked_for_room_;
   }
 
   // What the disk says when asked how much room there is; nullopt: the truth.
@@ -161,7 +163,7 @@ class FaultFs : public rocksdb::FileSystemWrapper {
                                  rocksdb::IODebugContext* debug) override {
     {
       const std::lock_guard lock(mutex_);
-      ++asked_for_room_;
+      others_asked_for_room_ = others_asked_for_room_ || std::this_thread::get_id() != maker_;
       if (free_bytes_) {
         *bytes = *free_bytes_;
         return rocksdb::IOStatus::OK();
@@ -296,7 +298,8 @@ class FaultFs : public rocksdb::FileSystemWrapper {
   std::map<std::string, FileState> files_;
   std::vector<NameChange> names_;
   std::optional<std::uint64_t> free_bytes_;
-  int asked_for_room_ = 0;
+  const std::thread::id maker_ = std::this_thread::get_id();
+  bool others_asked_for_room_ = false;
 };
 
 // A FaultFs as the environment that EventLog::Options wants. Outlives every log opened on it.

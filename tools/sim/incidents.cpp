@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "ledger/event_json.h"
 #include "tools/sim/world.h"
 
 namespace ledger::sim {
@@ -23,8 +24,19 @@ struct Stage {
   explicit Stage(std::uint64_t seed)
       : world(seed, Time{1'700'000'000'000'000 + static_cast<std::int64_t>(seed % 1'000'000) * 60'000'000}),
         random(world.random),
-        server(world.add_server()) {
+        server(world.add_server()),
+        doors{&server} {
     world.server_started(server);
+    behind_nat = random.chance(0.1);
+    if (random.chance(0.25)) {
+      doors.push_back(&world.add_server(server.store));
+      world.server_started(*doors.back());
+    }
+    if (random.chance(0.05)) {
+      Record stepped;
+      stepped.event = ClockStepped{random.between(-300, 300)};
+      world.write(server, std::move(stepped));
+    }
     watches_nodes = random.chance(0.3);
     const std::uint64_t bystanders = random.below(6);
     for (std::uint64_t i = 0; i < bystanders; ++i) {
@@ -48,8 +60,27 @@ struct Stage {
   Machine& machine(const std::string& node) {
     Machine& out = world.add_machine(node, address());
     out.generation = generation();
+    if (behind_nat) out.seen_as = "198.51.100.7";
+    out.server = &door();
     return out;
   }
+
+  void move(Machine& machine) {
+    machine.address = address();
+    if (!behind_nat) machine.seen_as = machine.address;
+  }
+
+  // For stories in which one server is not like the others.
+  void keep_to_first(Machine& machine) {
+    if (machine.server == &server) return;
+    world.stop(machine);
+    machine.server = &server;
+    world.start(machine);
+    world.run_for(random.between(kMinute, kHour));
+  }
+
+  // Servers of one cluster share what they know; an agent keeps to one of them until it starts anew.
+  Server& door() { return *random.pick(doors); }
 
   void join(Machine& machine) {
     world.start(machine);
@@ -67,6 +98,8 @@ struct Stage {
     world.run_for(random.between(10 * kMinute, 20 * kDay));
     const std::uint64_t reboots = random.below(3);
     for (std::uint64_t i = 0; i < reboots; ++i) {
+      world.stop(out);
+      out.server = &door();
       world.restart(out, random.between(30, 240));
       world.run_for(random.between(kHour, 10 * kDay));
     }
@@ -98,7 +131,9 @@ struct Stage {
   World world;
   Random& random;
   Server& server;
+  std::vector<Server*> doors;
   bool watches_nodes = false;
+  bool behind_nat = false;
 };
 
 // ---- one machine -----------------------------------------------------------------------------------------
@@ -106,7 +141,7 @@ struct Stage {
 Incident rebuilt(Stage& s) {
   Machine& m = s.settled(s.host_name());
   const bool moved = s.random.chance(0.15);
-  if (moved) m.address = m.seen_as = s.address();
+  if (moved) s.move(m);
   s.rebuild(m, s.random.between(3 * kMinute, 5 * kHour));
   s.wait();
   Incident out = s.finish(moved ? "rebuilt, with a new lease" : "rebuilt", m.node, Cause::kRebuilt);
@@ -148,7 +183,7 @@ Incident stale_binding(Stage& s) {
   s.world.node_deleted(s.server, m.node, "kubectl");
   s.world.run_for(s.random.between(2 * kMinute, kDay));
   m.password = s.world.new_password();
-  if (s.random.chance(0.3)) m.address = m.seen_as = s.address();
+  if (s.random.chance(0.3)) s.move(m);
   s.world.start(m);
   s.wait();
   return s.finish("node deleted, binding kept", m.node, Cause::kStaleBind);
@@ -165,10 +200,12 @@ Incident zombie(Stage& s) {
   }
   s.world.restart(m, s.random.between(3, 60));
   s.world.run_for(s.random.between(2 * kMinute, 40 * kMinute));
+  if (!by_operator && s.random.chance(0.3))
+    return s.finish("node deleted while it ran; nobody else wants the name", m.node, Cause::kZombie);
   s.world.stop(m, true);
   s.world.run_for(s.random.between(5 * kMinute, kDay));
   m.password = s.world.new_password();
-  if (s.random.chance(0.5)) m.address = m.seen_as = s.address();
+  if (s.random.chance(0.5)) s.move(m);
   s.world.start(m);
   s.wait();
   return s.finish(by_operator ? "released while it ran" : "node deleted while it ran", m.node, Cause::kZombie);
@@ -230,8 +267,11 @@ Incident duplicate_name(Stage& s) {
     s.world.restart(holder, s.random.between(10, 60));
     s.world.run_for(s.random.between(2 * kMinute, 30 * kMinute));
   }
-  return s.finish(behind_nat ? "two machines behind one address" : "two machines, one name", holder.node,
-                  Cause::kDupName, kBindingMustStay);
+  Incident out = s.finish(behind_nat ? "two machines behind one address" : "two machines, one name", holder.node,
+                          Cause::kDupName, kBindingMustStay);
+  // One address, and nothing claimed: only answers that interleave tell two machines from one.
+  out.undecided_is_right = s.behind_nat && (holder.generation == "G1" || other.generation == "G1");
+  return out;
 }
 
 Incident cloned(Stage& s) {
@@ -264,6 +304,11 @@ Incident name_drift(Stage& s) {
   m.node = old_name + "-new";
   s.join(m);
   s.world.run_for(s.random.between(kHour, 10 * kDay));
+  if (s.random.chance(0.4)) {
+    Incident out = s.finish("renamed; nobody asks for its old name", s.random.chance(0.5) ? old_name : m.node,
+                            Cause::kNameDrift, kBindingMustStay);
+    return out;
+  }
   Machine& next = s.machine(old_name);
   s.world.start(next);
   s.wait();
@@ -278,6 +323,22 @@ Incident restored(Stage& s) {
   s.join(second);
   s.world.run_for(kHour);
   const NodeTable snapshot = s.server.store->nodes;
+  if (s.random.chance(0.4)) {
+    s.world.run_for(s.random.between(kHour, 5 * kDay));
+    for (Machine* lost : {&m, &second}) s.world.stop(*lost, true);
+    s.world.server_stopped(s.server);
+    s.world.run_for(s.random.between(20 * kMinute, 5 * kHour));
+    s.world.epoch(s.server, "restored");
+    s.world.server_started(s.server);
+    for (Machine* each : {&m, &second}) {
+      s.world.run_for(s.random.between(kMinute, 20 * kMinute));
+      s.rebuild(*each, s.random.between(kMinute, 10 * kMinute));
+    }
+    s.wait();
+    Incident out = s.finish("restored, with machines made anew", m.node, Cause::kRestored);
+    out.also_right = {Cause::kRebuilt};  // which they were as well
+    return out;
+  }
   for (Machine* changed : {&m, &second}) {
     s.rebuild(*changed, s.random.between(5 * kMinute, kHour));
     s.world.run_for(s.random.between(kMinute, 10 * kMinute));
@@ -296,6 +357,7 @@ Incident restored(Stage& s) {
 
 Incident servers_split(Stage& s) {
   Machine& m = s.settled(s.host_name());
+  s.keep_to_first(m);
   Server& other = s.world.add_server();
   s.world.server_started(other);
   // The other server knows the machine by an older password.
@@ -304,11 +366,12 @@ Incident servers_split(Stage& s) {
   imported.event = PasswordStored{{s.world.new_password()}};
   other.store->nodes.apply(imported);
   for (int i = 0; i < 3; ++i) {
+    s.world.stop(m);
     m.server = &other;
     s.world.restart(m, s.random.between(5, 60));
     s.world.run_for(s.random.between(kMinute, 10 * kMinute));
     if (i == 2) break;
-    m.server = &s.server;
+    s.keep_to_first(m);
     s.world.restart(m, s.random.between(5, 60));
     s.world.run_for(s.random.between(kMinute, 10 * kMinute));
   }
@@ -391,8 +454,51 @@ Incident clock(Stage& s) {
   return out;
 }
 
+Incident endpoint(Stage& s) {
+  Machine& m = s.settled(s.host_name());
+  s.world.stop(m);
+  s.world.run_for(s.random.between(10, kHour));
+  const bool drops_credentials = s.random.chance(0.5);
+  const std::string middle = drops_credentials ? "10.0.0.254" : m.seen_as;
+  const std::uint64_t requests = 4 + s.random.below(40);
+  for (std::uint64_t i = 0; i < requests; ++i) {
+    s.world.run_for(s.random.between(5, 10));
+    Record refused;
+    refused.source = middle + ":" + std::to_string(40000 + i);
+    refused.auth.method = "none";
+    if (drops_credentials) {
+      refused.node = m.node;
+      refused.endpoint = "/v1-k3s/serving-kubelet.crt";
+      refused.event = TokenRejected{401, "missing", ""};
+    } else {
+      refused.event = TlsFailed{"http request", false};
+    }
+    s.world.write(s.server, std::move(refused));
+  }
+  Incident out = s.finish(drops_credentials ? "a proxy drops the credential" : "something ends TLS in between", m.node,
+                          Cause::kEndpoint, kBindingMustStay);
+  out.undecided_is_right = true;  // absence, and what others send
+  return out;
+}
+
 Incident server_state(Stage& s) {
   Machine& m = s.settled(s.host_name());
+  s.keep_to_first(m);
+  if (s.random.chance(0.3)) {
+    // k3s whose cache is not complete: it refuses what it accepted, until it is.
+    s.world.stop(m);
+    s.world.server_started(s.server, true);
+    const std::uint64_t refusals = 1 + s.random.below(6);
+    for (std::uint64_t i = 0; i < refusals; ++i) {
+      s.world.run_for(s.random.between(5, 10));
+      Record refused;
+      refused.node = m.node;
+      refused.source = m.seen_as + ":40000";
+      refused.event = PasswordRejected{{m.password}, {}, 403};
+      s.world.write(s.server, std::move(refused));
+    }
+    return s.finish("cache not complete after a start", m.node, Cause::kSrvState, kBindingMustStay);
+  }
   s.world.server_started(s.server, false);
   s.server.unavailable = true;
   s.world.restart(m, s.random.between(1, 60));
@@ -402,14 +508,15 @@ Incident server_state(Stage& s) {
 
 Incident overload(Stage& s) {
   Machine& m = s.settled(s.host_name());
+  s.keep_to_first(m);
   s.server.overloaded = true;
   for (int i = 0; i < 20; ++i) {
     Machine& other = s.machine(fmt::format("crowd-{}", i));
+    other.server = &s.server;
     s.world.after(s.random.between(0, 20), [&s, &other] { s.world.start(other); });
   }
   s.world.restart(m, 5);
   // Asked while it is being turned away.
-  m.server->overloaded = true;
   const auto turned_away = [&] {
     return !m.registered && std::any_of(s.world.log.begin(), s.world.log.end(), [&](const Record& record) {
       return record.node == m.node && as<RequestRejected>(record) != nullptr;
@@ -436,8 +543,34 @@ Incident lost_reply(Stage& s) {
 
 Incident nothing_wrong(Stage& s) {
   Machine& m = s.settled(s.host_name());
-  const int how = static_cast<int>(s.random.below(4));
-  if (how == 1) {
+  const int how = static_cast<int>(s.random.below(7));
+  if (how == 4) {
+    m.tls_alert = s.random.chance(0.5) ? "certificate_expired" : "bad_certificate";
+    s.world.restart(m, s.random.between(10, 100));
+    s.world.run_for(s.random.between(kMinute, 20 * kMinute));
+    m.tls_alert.clear();
+    s.world.run_for(s.random.between(kMinute, kDay));
+  } else if (how == 5) {
+    s.world.stop(m);
+    s.move(m);
+    s.world.run_for(s.random.between(30, kHour));
+    s.world.start(m);
+    s.world.run_for(s.random.between(kMinute, kDay));
+  } else if (how == 6) {
+    m.generation = "G6";
+    s.world.release(s.server, m.node, "operator", "root@srv");
+    s.world.stop(m);
+    s.world.run_for(s.random.between(kMinute, kHour));
+    m.password = s.world.new_password();
+    Record stale;
+    stale.node = m.node;
+    stale.source = m.seen_as + ":41000";
+    stale.auth = {.method = "certificate", .principal = "system:node:" + m.node, .token = {}, .serial = m.certificate};
+    stale.event = RequestRejected{401, "node_unknown"};
+    s.world.write(s.server, std::move(stale));
+    s.world.start(m);
+    s.world.run_for(s.random.between(kMinute, kDay));
+  } else if (how == 1) {
     s.rebuild(m, s.random.between(5 * kMinute, kHour));
     s.world.run_for(s.random.between(kMinute, kHour));
     s.world.accept(s.server, m.node, m.password);
@@ -454,7 +587,10 @@ Incident nothing_wrong(Stage& s) {
     s.rebuild(m, s.random.between(5 * kMinute, kHour));
     s.world.run_for(s.random.between(5 * kMinute, kDay));
   }
-  const char* const kHow[] = {"healthy", "rebuilt and accepted", "password put back", "released and rebuilt"};
+  const char* const kHow[] = {"healthy",           "rebuilt and accepted",
+                              "password put back", "released and rebuilt",
+                              "clock set right",   "a new lease",
+                              "stale certificate, then its token"};
   return s.finish(kHow[how], m.node, Cause::kNone, {});
 }
 
@@ -472,7 +608,7 @@ constexpr std::array kPlays = {
     Play{Cause::kAdminEdit, admin_edit},     Play{Cause::kCredFile, credential_file},
     Play{Cause::kToken, token},              Play{Cause::kStaleCert, stale_certificate},
     Play{Cause::kCa, ca_changed},            Play{Cause::kClock, clock},
-    Play{Cause::kSrvState, server_state},    Play{Cause::kOverload, overload},
+    Play{Cause::kEndpoint, endpoint},        Play{Cause::kSrvState, server_state},    Play{Cause::kOverload, overload},
     Play{Cause::kLostReply, lost_reply},
 };
 
@@ -503,6 +639,7 @@ std::string_view name_of(Loss loss) {
     case Loss::tunnels: return "tunnels";
     case Loss::addresses: return "addresses";
     case Loss::beginning: return "beginning";
+    case Loss::records: return "records";
   }
   fatal("a Loss without a name");
 }
@@ -525,11 +662,41 @@ bool is_lost_with_tunnels(const Record& record) {
 
 }  // namespace
 
+namespace {
+
+// Nobody is refused in what is left: then that is the answer, whatever happened before.
+void allow_none_where_nothing_is_left(Incident& incident) {
+  std::set<std::string, std::less<>> places;
+  for (const Record& record : incident.log)
+    if (record.node == incident.node) places.emplace(host_of(record.source));
+  const bool refused = std::any_of(incident.log.begin(), incident.log.end(), [&](const Record& record) {
+    const auto* tls = as<TlsFailed>(record);
+    if (tls != nullptr && tls->trust_probe.value_or(false)) return false;
+    const bool its_own = record.node.empty() ? places.count(host_of(record.source)) != 0 : record.node == incident.node;
+    return its_own && is_refusal(record.kind()) && incident.torn.count(record.seq) == 0;
+  });
+  if (!refused) incident.also_right.insert(Cause::kNone);
+}
+
+}  // namespace
+
+std::string Incident::lines() const {
+  std::string out;
+  for (const Record& record : log) {
+    std::string line = to_json_line(record);
+    if (torn.count(record.seq) != 0) line.resize(line.size() / 2);
+    out += line + "\n";
+  }
+  return out;
+}
+
 void lose(Incident& incident, Loss loss, std::uint64_t seed) {
   if (loss == Loss::none) return;
   incident.undecided_is_right = true;
   // Copies are seen by their addresses alone, and nothing is refused.
   if (incident.truth == Cause::kCloned) incident.also_right = {Cause::kNone};
+  // That the first join was not finished is seen by tunnels and certificates; that the machine was rebuilt is true.
+  if (incident.truth == Cause::kOrphanBind) incident.also_right = {Cause::kRebuilt};
   std::vector<Record>& log = incident.log;
   switch (loss) {
     case Loss::none: break;
@@ -549,7 +716,14 @@ void lose(Incident& incident, Loss loss, std::uint64_t seed) {
       log.erase(log.begin(), log.begin() + cut);
       break;
     }
+    case Loss::records: {
+      Random random(seed);
+      for (const Record& record : log)
+        if (random.chance(0.1)) incident.torn.insert(record.seq);
+      break;
+    }
   }
+  allow_none_where_nothing_is_left(incident);
 }
 
 }  // namespace ledger::sim

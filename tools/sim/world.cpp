@@ -2,11 +2,23 @@
 
 #include <algorithm>
 
+#include "ledger/event_json.h"
+
 namespace ledger::sim {
 namespace {
 
 constexpr double kRetry_s = 5;
 constexpr double kTunnelSilence_s = 75;
+
+// The counter keeps its windows in no order of its own; what falls due at one moment is written in this one.
+std::vector<Record> in_order(std::vector<Record> counts) {
+  std::vector<std::pair<std::string, std::size_t>> keys;
+  for (std::size_t i = 0; i < counts.size(); ++i) keys.emplace_back(to_json_line(counts[i]), i);
+  std::sort(keys.begin(), keys.end());
+  std::vector<Record> sorted;
+  for (const auto& [key, i] : keys) sorted.push_back(std::move(counts[i]));
+  return sorted;
+}
 
 }  // namespace
 
@@ -42,11 +54,11 @@ void World::run_for(double seconds) {
 }
 
 void World::write_due() {
-  for (Record& count : storm_.due(instant())) put(std::move(count));
+  for (Record& count : in_order(storm_.due(instant()))) put(std::move(count));
 }
 
 void World::settle() {
-  for (Record& count : storm_.settle_all()) put(std::move(count));
+  for (Record& count : in_order(storm_.settle_all())) put(std::move(count));
 }
 
 // ---- the log ---------------------------------------------------------------------------------------------
@@ -63,10 +75,10 @@ void World::append(Server& server, Record record) {
   record.server = server.id;
   record.epoch = epoch_;
   record.time = now_;
-  for (Record& count : storm_.ended_by(record)) put(std::move(count));
+  for (Record& count : in_order(storm_.ended_by(record))) put(std::move(count));
   const bool countable = StormCounter::countable(record.kind());
   if (countable && storm_.offer(record, instant()) != 0) return;
-  for (Record& count : storm_.refusals_so_far(record)) put(std::move(count));
+  for (Record& count : in_order(storm_.refusals_so_far(record))) put(std::move(count));
   put(std::move(record));
   if (countable) storm_.written(log.back().seq);
   server.store->nodes.apply(log.back());
@@ -89,6 +101,19 @@ void World::server_started(Server& server, bool clean, const std::string& ca) {
   Record record;
   record.event = ServerStarted{.version = "0.1.0", .client_ca = ca, .server_ca = ca, .ledger = "sim", .clean = clean};
   append(server, std::move(record));
+  reopen_tunnels(server);
+}
+
+// No connection outlives the server's process, and nobody is left to record its end.
+void World::reopen_tunnels(Server& server) {
+  for (const auto& each : machines_) {
+    Machine& machine = *each;
+    if (machine.server != &server || machine.tunnel.empty()) continue;
+    machine.tunnel.clear();
+    after(random.between(2, 15), [this, &machine, number = machine.start_number] {
+      if (machine.tls_alert.empty() && machine.tunnel.empty()) open_tunnel(machine, number);
+    });
+  }
 }
 
 void World::server_stopped(Server& server) {

@@ -51,7 +51,6 @@ struct Store {
 struct Server {
   std::string id;
   std::shared_ptr<Store> store;
-  TokenResult without_store = TokenResult::accepted;
   bool unavailable = false;  // cannot record: 503
   bool overloaded = false;   // 429
 };
@@ -100,7 +99,7 @@ class World {
   void stop(Machine& machine, bool abruptly = false);
   void restart(Machine& machine, double pause_s);
 
-  // Things that happen to the cluster, by whoever.
+  // Things that happen to the cluster, by whoever. Agents open their tunnels again some seconds after a start.
   void server_started(Server& server, bool clean = true, const std::string& ca = "ca-1");
   void server_stopped(Server& server);
   void epoch(Server& server, const std::string& cause);
@@ -130,6 +129,7 @@ class World {
   void try_until_in(Machine& machine, std::uint64_t start_number);
   void open_tunnel(Machine& machine, std::uint64_t start_number);
   void close_tunnel(Machine& machine, const std::string& cause);
+  void reopen_tunnels(Server& server);
   Record request_record(Machine& machine, const char* endpoint);
   void append(Server& server, Record record);
   void put(Record record);

@@ -91,6 +91,7 @@ constexpr Rule kOrder[] = {
     {"UNKNOWN elsewhere", rules::known_elsewhere_undecided, "likewise"},
     {"UNKNOWN mismatch", rules::mismatch_undecided, "likewise"},
     {"CLONED by name", rules::password_of_two_names, "nothing is refused, and yet"},
+    {"CLONED by names", rules::password_of_many_names, "nothing is refused, and yet"},
     {"CLONED by place", rules::password_of_two_places, "nothing is refused, and yet"},
     {"LOSTREPLY", rules::reply_lost, "nothing is refused, and yet"},
     {"NAMEDRIFT, nobody refused", rules::goes_by_another_name, "nothing is refused, and yet"},

@@ -89,7 +89,8 @@ bool is_address_name(std::string_view name) {
 bool is_pool_name(std::string_view name) {
   constexpr std::array kWords = {"pool",       "nodepool",    "nodegroup", "asg",  "spot",
                                  "autoscaled", "autoscaler",  "karpenter", "vmss", "mig",
-                                 "fleet",      "preemptible", "scaled"};
+                                 "fleet",      "preemptible", "scaled",    "workers",
+                                 "nodes",      "agents"};
   if (is_address_name(name)) return true;
   const std::vector<std::string_view> parts = parts_of(name);
   const bool word = std::any_of(parts.begin(), parts.end(), [&](std::string_view part) {

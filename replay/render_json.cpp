@@ -65,7 +65,7 @@ json::object to_json(const Explanation& explanation) {
                                     {"command", text_or_null(remedy.command)},
                                     {"harm", remedy.harm}});
   out["warnings"] = json::array(explanation.warnings.begin(), explanation.warnings.end());
-  out["only_claimed"] = explanation.only_claimed;
+  if (explanation.only_claimed) out["only_claimed"] = true;
   if (!explanation.agent_prints.empty()) out["agent_prints"] = explanation.agent_prints;
   json::array& timeline = out["timeline"].emplace_array();
   for (const Step& step : explanation.timeline.steps)

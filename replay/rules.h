@@ -56,6 +56,7 @@ Found mismatch_undecided(const Facts& facts);
 
 // rules_settled.cpp: nothing is refused now
 Found password_of_two_names(const Facts& facts);
+Found password_of_many_names(const Facts& facts);
 Found password_of_two_places(const Facts& facts);
 Found reply_lost(const Facts& facts);
 Found goes_by_another_name(const Facts& facts);

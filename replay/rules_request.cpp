@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -574,6 +575,17 @@ bool speaks_of(std::string_view text, std::initializer_list<std::string_view> wo
   return std::any_of(words.begin(), words.end(), [&](std::string_view word) { return text.find(word) != text.npos; });
 }
 
+// The server's clock was stepped by more than a minute, between these records.
+const Record* clock_step(const Facts& facts, Seq after, Seq before) {
+  const Record* found = nullptr;
+  for (const Record* record : facts.server_wide) {
+    const auto* stepped = as<ClockStepped>(*record);
+    if (stepped != nullptr && std::abs(stepped->by_seconds) > 60 && record->seq > after && record->seq < before)
+      found = record;
+  }
+  return found;
+}
+
 // Most agents send bad_certificate whatever is wrong, which decides nothing. The others say what they did not like;
 // it is their word about our certificate, so `low`.
 void decide_by_alert(Finding& finding, const std::string& alert) {
@@ -625,6 +637,17 @@ Found handshake_failed(const Facts& facts) {
     return finding;
   }
   finding.alternatives = {maybe(Cause::kCa), maybe(Cause::kClock), maybe(Cause::kEndpoint)};
+  if (const Record* stepped = clock_step(facts, success != nullptr ? success->seq : 0, last.seq)) {
+    finding.cause = Cause::kClock;
+    finding.confidence = Confidence::kMedium;
+    finding.summary = fmt::format(
+        "the server's clock was stepped by {} ({}), and handshakes from the address of {} fail since: its certificates "
+        "seem not to be valid now",
+        duration_text(as<ClockStepped>(*stepped)->by_seconds), on_record(*stepped), who(facts));
+    cite(finding, *stepped, "the server's clock was stepped");
+    finding.alternatives = {maybe(Cause::kCa), maybe(Cause::kEndpoint)};
+    return finding;
+  }
   if (facts.only_probes) {
     finding.summary = fmt::format(
         "the agent at the address of {} asks for this server's CA again and again ({}) and goes no further: the CA hash "

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -58,6 +59,45 @@ Found password_of_two_names(const Facts& facts) {
   return std::nullopt;
 }
 
+// A machine has one name at a time: with two other names, or with one that came within the window from another address,
+// the password was copied, though nobody has come back yet.
+Found password_of_many_names(const Facts& facts) {
+  const Fingerprint password = accepted_now(facts);
+  if (!password.known()) return std::nullopt;
+  Place here;
+  for (const Attempt& attempt : facts.attempts)
+    if (attempt.accepted && attempt.presented == password) here.add(*attempt.record);
+  std::set<std::string> names;
+  const Record* close = nullptr;
+  const Record* latest = nullptr;
+  for (const Record* record : facts.elsewhere) {
+    if (record->node.empty() || !is_success_with(*record, password)) continue;
+    Place there;
+    there.add(*record);
+    const Where where = facts.compare(here, there);
+    if (where == Where::same || where == Where::same_source) continue;
+    names.insert(record->node);
+    latest = record;
+    const bool near = std::any_of(facts.attempts.begin(), facts.attempts.end(), [&](const Attempt& attempt) {
+      const auto apart = seconds_from(attempt.to(), record->time);
+      return attempt.accepted && attempt.presented == password && apart && std::abs(*apart) <= kAliveWindow_s;
+    });
+    if (near && where == Where::different) close = record;
+  }
+  if (names.size() < 2 && close == nullptr) return std::nullopt;
+  const Record& other = close != nullptr ? *close : *latest;
+  Finding finding;
+  finding.cause = Cause::kCloned;
+  finding.confidence = Confidence::kMedium;
+  finding.summary = fmt::format(
+      "the password of {} is in use under {} other name{} as well, {} among them: one image, or one constant", who(facts),
+      names.size(), names.size() == 1 ? "" : "s", printable(other.node, 80));
+  cite(finding, *facts.attempts.back().record, fmt::format("{} accepted for {}", named(facts, password), who(facts)));
+  cite(finding, other, fmt::format("the same password accepted for {}{}", printable(other.node, 80), from_where(other)));
+  finding.alternatives = {maybe(Cause::kNameDrift, "every other name silent since")};
+  return finding;
+}
+
 // There and back again, quicker than a machine moves: A, B, A within the window, or time after time.
 Found password_of_two_places(const Facts& facts) {
   const Fingerprint password = accepted_now(facts);
@@ -76,7 +116,7 @@ Found password_of_two_places(const Facts& facts) {
     const Where where = facts.compare(hops[i - 2].first, hops[i].first);
     quick = quick || ((where == Where::same || where == Where::same_source) && round && *round <= kRoundTrip_s);
   }
-  if (!quick && hops.size() < 5) return std::nullopt;
+  if (!quick && hops.size() < 4) return std::nullopt;
   Finding finding;
   finding.cause = Cause::kCloned;
   const bool claimed =

@@ -108,8 +108,9 @@ bool ExportFile::write(std::string_view bytes) {
 
 Result<std::uint64_t> ExportFile::finish() {
   const std::string& where = partial_.empty() ? path_ : partial_;
-  if (zstd_ != nullptr && !compress({}, ZSTD_e_end)) return cannot("write", is_stdout() ? "standard output" : where);
-  if (std::fflush(file_.get()) != 0) return cannot("write", is_stdout() ? "standard output" : where);
+  if ((zstd_ != nullptr && !compress({}, ZSTD_e_end)) || std::fflush(file_.get()) != 0)
+    return is_stdout() ? Error{Errc::io, std::string("the export could not be written to standard output: ") + std::strerror(errno)}
+                       : cannot("write", where);
   if (is_stdout()) return std::uint64_t{0};
   if (::fsync(fileno(file_.get())) != 0) return cannot("sync", where);
   const off_t size = ::lseek(fileno(file_.get()), 0, SEEK_END);

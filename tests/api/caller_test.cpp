@@ -6,10 +6,10 @@
 
 #include <boost/json.hpp>
 
+#include "replay/claims.h"
 #include "replay/explain.h"
 #include "replay/render.h"
 #include "tests/support/client_certificate.h"
-#include "tests/support/csr.h"
 #include "tests/support/verify_log.h"
 
 namespace ledger::api {
@@ -23,7 +23,6 @@ using test::RunningServer;
 using testing::AllOf;
 using testing::Contains;
 using testing::HasSubstr;
-using testing::Not;
 
 class Claims : public testing::Test {
  protected:
@@ -41,7 +40,7 @@ class Claims : public testing::Test {
   }
 
   // The record of a request that is refused with 401.
-  Record refused(const CertificateWish& wish, HttpsRequest request) {
+  Record refused(const CertificateWish& wish, const HttpsRequest& request) {
     const HttpsResponse response = server_.send(request, make_client_certificate(wish));
     EXPECT_EQ(response.status, 401) << response.body;
     const Record record = server_.record_of(response);
@@ -130,7 +129,7 @@ TEST_F(Claims, AGoodTokenIsNotHarmedByABadCertificate) {
 
 // Every refusal that an agent can meet before its password is judged, with the name that it came under.
 TEST_F(Claims, EveryEarlyRefusalSaysWhoClaimedToAsk) {
-  const auto record_of = [&](HttpsRequest request, int status) {
+  const auto record_of = [&](const HttpsRequest& request, int status) {
     const HttpsResponse response = server_.send(request);
     EXPECT_EQ(response.status, status) << response.body;
     return server_.record_of(response);

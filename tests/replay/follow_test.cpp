@@ -27,9 +27,12 @@ class FollowTest : public ::testing::Test {
     record.count = count;
     log_.append({record});
   }
-  void stored(const std::string& node, const char* password) { add(PasswordStored{{password}}, node); }
+  // Each name has an address of its own: a shared one would identify nobody.
+  static std::string home_of(const std::string& node) { return node == "web-2" ? "10.0.0.6:1" : "10.0.0.5:1"; }
+  void stored(const std::string& node, const char* password) { add(PasswordStored{{password}}, node, 1, home_of(node)); }
   void refused(const std::string& node, const char* password, std::int64_t count = 1) {
-    add(PasswordRejected{.fingerprint = {password}, .bound = {"a41c"}, .status = 403}, node, count);
+    add(PasswordRejected{.fingerprint = {password}, .bound = {"a41c"}, .status = 403}, node, count,
+        home_of(node));
   }
   // One step, as "node CAUSE" ("again" where it repeats) or "record N" of what names no node.
   std::vector<std::string> step(Follower& follower) {
@@ -67,7 +70,7 @@ TEST_F(FollowTest, ARefusalIsToldOnceThenAsARepetitionThenWhenItIsOver) {
   EXPECT_THAT(step(follower), ElementsAre("web-1 REBUILT again"));
   EXPECT_THAT(last_text_, HasSubstr("node web-1 is still refused: REBUILT (low), 6 more, record 4\n"));
   EXPECT_THAT(last_json_, HasSubstr(R"("told_from":4)"));
-  add(PasswordVerified{{"b0b0"}}, "web-2");
+  add(PasswordVerified{{"b0b0"}}, "web-2", 1, home_of("web-2"));
   EXPECT_THAT(step(follower), IsEmpty());
   add(BindingChanged{.actor = "ops", .by = "operator_accept", .from = {"a41c"}, .to = {"77e0"}}, "web-1");
   add(PasswordVerified{{"77e0"}}, "web-1");

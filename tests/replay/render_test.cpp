@@ -97,6 +97,8 @@ TEST(RenderText, PasswordAndPlaceHaveColumns) {
 }
 
 TEST(RenderText, PeriodsAreForPeople) {
+  EXPECT_THAT(to_text(explain(scenario("rebuilt-minimal-fields", "web-1"))),
+              HasSubstr("4..6                          the same, 3 times in 10 s, every 5.0 s\n"));
   EXPECT_THAT(to_text(explain(scenario("ephemeral-after-ab-upgrade", "kiosk"))),
               HasSubstr("3..6                          the same, 4 times in 10 days, every 3 days\n"));
   EXPECT_THAT(to_text(explain(scenario("dupname-interleaved", "ubuntu"))), HasSubstr("the same, 2 times in 5 s\n"));

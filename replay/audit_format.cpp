@@ -10,6 +10,7 @@
 
 #include "ledger/event_json.h"
 #include "replay/meaning.h"
+#include "replay/timeline.h"
 
 namespace ledger::replay {
 namespace {
@@ -52,7 +53,6 @@ std::string id_of(const Record& record, const AuditSource& source) {
 }
 std::string padded(Seq seq) { return fmt::format("{:020}", seq); }  // compared as text in some formats
 std::int64_t millis(Time time) { return time.micros / 1000; }
-Time first_time_of(const Record& record) { return record.first_time.value_or(record.time); }
 
 // Six digits of a second, always: Kubernetes' MicroTime.
 std::string micro_time(Time time) {

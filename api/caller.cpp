@@ -17,6 +17,17 @@ TokenCheck check_secret(TokenUser user, const Secret& secret, const Credentials&
   return ledger.check_token(user, known.id, known.fingerprint, Time::now());
 }
 
+// What the token table said of the secret of an agent or a server.
+void take(const TokenCheck& check, Role role, Caller& caller) {
+  if (check.result == TokenResult::accepted) {
+    caller.auth.token = check.token;
+    caller.role = role;
+    caller.superseded = check.superseded;
+  } else {
+    caller.old_token = check.token;
+  }
+}
+
 Caller identify_basic(std::string_view header, const Credentials& credentials, const Ledger& ledger) {
   Caller caller;
   caller.auth.method = "basic";
@@ -35,13 +46,7 @@ Caller identify_basic(std::string_view header, const Credentials& credentials, c
   const TokenCheck check =
       check_secret(is_node ? TokenUser::node : TokenUser::server, credential->password, credentials, ledger);
   caller.result = check.result;
-  if (check.result == TokenResult::accepted) {
-    caller.auth.token = check.token;
-    caller.role = is_node ? Role::agent : Role::server;
-    caller.superseded = check.superseded;
-  } else {
-    caller.old_token = check.token;
-  }
+  take(check, is_node ? Role::agent : Role::server, caller);
   return caller;
 }
 
@@ -55,13 +60,7 @@ Caller identify_bootstrap(const Secret& text, const Credentials& credentials, co
   const bool known = !check.token.empty() || ledger.find_token("bootstrap", id);
   caller.result = known ? check.result : TokenResult::unknown_principal;
   if (known) caller.auth.principal = "system:bootstrap:" + id;
-  if (check.result == TokenResult::accepted) {
-    caller.auth.token = check.token;
-    caller.role = Role::agent;
-    caller.superseded = check.superseded;
-  } else {
-    caller.old_token = check.token;
-  }
+  take(check, Role::agent, caller);
   return caller;
 }
 

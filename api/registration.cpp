@@ -346,16 +346,23 @@ void Registration::propose(std::shared_ptr<Attempt> attempt, Proposal proposal, 
   ledger_.append(std::move(proposal), [this, attempt, response](const Result<Committed>& outcome) {
     const bool stale = !outcome && outcome.error().code == Errc::conflict;
     if (stale && ++attempt->tries < kMaxAttempts) return register_node(attempt);
-    if (stale)
-      *response = to_response(problem_of(Error{Errc::overloaded, "this name is changing too fast; try again"}));
-    else if (!outcome)
-      *response = to_response(problem_of(outcome.error()));
+    if (stale) return give_up(*attempt);
+    if (!outcome) *response = to_response(problem_of(outcome.error()));
     add_seq(*response, outcome);
     attempt->reply(std::move(*response));
     if (outcome && attempt->admitted && hashes_ != nullptr)
       hashes_->verified(attempt->headers.name.str(), attempt->evidence.presented, attempt->headers.password,
                         attempt->matched_hash());
   });
+}
+
+void Registration::give_up(const Attempt& attempt) {
+  const Problem problem = problem_of(Error{Errc::overloaded, "this name is changing too fast; try again"});
+  Record record = attempt.record(RequestRejected{.status = problem.status, .reason = "overloaded"});
+  record.note = "the name changed at every try";
+  Proposal proposal;
+  proposal.records.push_back(std::move(record));
+  record_then(attempt.reply, std::move(proposal), to_response(problem));
 }
 
 // ---- a question ------------------------------------------------------------------------------------------

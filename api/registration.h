@@ -51,6 +51,7 @@ class Registration {
   void admit(std::shared_ptr<Attempt> attempt, Ruling ruling);
   PasswordStored first_binding(const Attempt& attempt) const;
   void propose(std::shared_ptr<Attempt> attempt, Proposal proposal, Response ready);
+  void give_up(const Attempt& attempt);
   void refuse_token(const RequestPtr& request, const Reply& reply, const Caller& caller, const std::string& node);
   bool is_stale(const Caller& caller) const;
   // For a caller who is known, about a request that is not as it must be.

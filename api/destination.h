@@ -53,6 +53,8 @@ class Destination {
   virtual Attempt deliver(const Batch& batch) = 0;
   // For when nothing is sent.
   virtual Departure gone() { return {}; }
+  // After the last batch: ends in order, and waits until the consumer has read everything or is lost.
+  virtual Attempt settle() { return {}; }
   // What was taken has been read, and is not lost with the consumer's connection.
   virtual bool acknowledges() const { return true; }
 };

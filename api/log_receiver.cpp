@@ -9,6 +9,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kAtOnce = 8 << 10;  // bytes that must go within one timeout
 constexpr std::chrono::milliseconds kLook{5};
+constexpr std::chrono::seconds kFarewell{5};  // for the receiver's own end, after ours
 
 class LogReceiver : public Destination {
  public:
@@ -44,6 +45,18 @@ class LogReceiver : public Destination {
     return {lose().why, in_order};
   }
 
+  // Who answers our end with its own, and not with a reset or an alert (which is how TLS 1.3 refuses a client's
+  // certificate), has read up to it.
+  Attempt settle() override {
+    if (!link_) return {};
+    link_->end_writing();
+    const bool heard = heard_the_end(kFarewell);
+    if (heard && !link_->ended()) return lose();
+    link_->hang_up();
+    link_.reset();
+    return {};
+  }
+
  private:
   Attempt connect() {
     link_.emplace();
@@ -70,7 +83,9 @@ class LogReceiver : public Destination {
   bool heard_the_end(std::chrono::milliseconds wait) {
     char ignored[512];
     link_->set_deadline(Clock::now() + wait);
-    return link_->read(ignored, sizeof ignored) == 0 && !link_->timed_out();
+    while (link_->read(ignored, sizeof ignored) > 0) {
+    }
+    return !link_->timed_out();
   }
 
   Attempt wait_until_acknowledged() {

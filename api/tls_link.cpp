@@ -510,6 +510,12 @@ bool TlsLink::ended() const { return state_->trouble == State::Trouble::ended; }
 bool TlsLink::timed_out() const { return state_->trouble == State::Trouble::timeout; }
 Error TlsLink::error() const { return state_->error(); }
 void TlsLink::hang_up() { state_->hang_up(); }
+void TlsLink::end_writing() {
+  state_->trouble = State::Trouble::none;
+  if (state_->ssl) SSL_shutdown(state_->ssl.get());
+  ERR_clear_error();
+  ::shutdown(state_->fd, SHUT_WR);
+}
 const std::string& TlsLink::local() const { return state_->local; }
 const std::string& TlsLink::remote() const { return state_->remote; }
 

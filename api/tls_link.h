@@ -90,6 +90,8 @@ class TlsLink {
   // timeout reading may go on.
   std::size_t read(char* into, std::size_t size);
   bool write(std::string_view bytes);
+  // Says that nothing more will be written; what the peer still has to say, and its end, can be read.
+  void end_writing();
   void hang_up();
 
   // About the last operation, when it did not succeed.

@@ -199,6 +199,7 @@ int Run::go(const StopSignal& stop) {
 
 Result<void> Run::pass_on(api::Delivery& delivery, const StopSignal& stop) {
   Seq synced = 0;
+  int unsettled = 0;
   Clock::time_point looked{};
   for (bool wanted = true; wanted && !stop.asked();) {
     if (live_.follow && Clock::now() - looked >= kEvery) {
@@ -209,11 +210,16 @@ Result<void> Run::pass_on(api::Delivery& delivery, const StopSignal& stop) {
       if (const Result<void> done = log_.sync(); !done) return done;
       synced = log_.log().head();
     }
-    const Result<api::Delivery::Step> step = delivery.step(log_.log());
+    Result<api::Delivery::Step> step = delivery.step(log_.log());
     if (!step) return step.error();
     const bool until_reached = delivery.mark().taken >= options_.batch.until;
-    if (!live_.follow && (step->idle || until_reached)) return {};
-    if (!live_.follow && delivery.failures() >= kGiveUp)
+    if (!live_.follow && (step->idle || until_reached)) {
+      step = delivery.settle(log_.log());
+      if (!step) return step.error();
+      if (step->idle) return {};
+      ++unsettled;
+    }
+    if (!live_.follow && std::max(delivery.failures(), unsettled) >= kGiveUp)
       return Error{Errc::unavailable, destination_->name() + " did not take the records after " +
                                           std::to_string(delivery.mark().taken) + " in " + std::to_string(kGiveUp) +
                                           " attempts; run it again, or let it go on with --follow"};

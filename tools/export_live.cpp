@@ -181,7 +181,8 @@ int Run::go(const StopSignal& stop) {
     if (!stop.asked()) std::fprintf(stderr, "ledger: %s\n", line.c_str());
   };
   if (!live_.cursor.empty())
-    options_.keep = [this](const api::DeliveryMark& mark) {
+    options_.keep = [this](const api::DeliveryMark& mark) -> Result<void> {
+      if (file_ && mark.taken == cursor_.seq) return {};  // an output is cut back to its last batch, not told the next
       cursor_.seq = mark.taken;
       cursor_.sending = file_ ? 0 : mark.sending;
       return cursor_.write(live_.cursor);

@@ -294,6 +294,7 @@ class Verifier {
     std::thread index([&] { walked = sum_index(listed); });
     const Result<void> records = check_records(threads);
     index.join();
+    report_.index_entries = index_entries_;
     if (!records) return records.error();
     if (!walked) return walked.error();
     if (!unreadable_.empty() || !(listed == expected_terms_))
@@ -344,7 +345,6 @@ class Verifier {
     if (next_ <= report_.head)
       found(Damage::kGap, next_,
             "records " + std::to_string(next_) + " to " + std::to_string(report_.head) + " are missing");
-    report_.index_entries = index_entries_;
     return {};
   }
 

@@ -23,10 +23,12 @@
 #include <system_error>
 #include <thread>
 
+#include "api/checkpoint_link.h"
 #include "api/listener.h"
 #include "api/node_watch.h"
 #include "api/service.h"
 #include "ledger/adopt.h"
+#include "ledger/checkpoint_keeper.h"
 #include "ledger/credentials.h"
 #include "ledger/hash_checker.h"
 #include "ledger/issuer.h"
@@ -143,6 +145,7 @@ struct Server::State {
   std::optional<Credentials> credentials;
   std::optional<Issuer> issuer;
   std::unique_ptr<Ledger> ledger;
+  std::unique_ptr<CheckpointKeeper> checkpoints;
   std::optional<HashStore> hash_store;
   std::unique_ptr<HashChecker> hashes;
   std::optional<AgentConfig> config;
@@ -172,6 +175,7 @@ struct Server::State {
   }
 
   Result<void> open_ledger();
+  Result<void> open_checkpoints();
   Result<void> open_hashes();
   Result<void> describe_cluster();
   Result<void> note_start();
@@ -195,6 +199,10 @@ struct Server::State {
 Result<void> Server::State::open_ledger() {
   Ledger::Options ledger_options;
   ledger_options.log.dir = options.data_dir / "events";
+  ledger_options.log.on_tree_progress = [](std::uint64_t done, std::uint64_t total) {
+    if (done == total || done % (1 << 18) == 0)
+      spdlog::info("making the Merkle tree of this log, once: {} of {} records", done, total);
+  };
   ledger_options.server_name = options.server_name.empty() ? host_name() : options.server_name;
   ledger_options.min_free_bytes = options.min_free_bytes;
   ledger_options.on_failure = [this](const Error& error) {
@@ -207,6 +215,40 @@ Result<void> Server::State::open_ledger() {
   Result<std::unique_ptr<Ledger>> opened = Ledger::open(std::move(ledger_options));
   if (!opened) return opened.error();
   ledger = std::move(*opened);
+  return {};
+}
+
+// Says what a checkpoint saw that this log has not, before anything is done with this log.
+Result<void> Server::State::open_checkpoints() {
+  CheckpointKeeper::Options keeping;
+  keeping.data_dir = options.data_dir;
+  keeping.every_records = options.checkpoint_every_records;
+  keeping.every_seconds = options.checkpoint_every_seconds;
+  keeping.log = [](bool is_problem, const std::string& line) {
+    spdlog::log(is_problem ? spdlog::level::warn : spdlog::level::info, "{}", line);
+  };
+  std::string ca;
+  if (!options.checkpoint_ca.empty()) {
+    Result<std::string> read = read_file(options.checkpoint_ca);
+    if (!read) return read.error();
+    ca = std::move(*read);
+  }
+  for (const std::string& to : options.checkpoint_to) {
+    Result<CheckpointPlace> place =
+        to.find("://") == to.npos ? Result<CheckpointPlace>(file_place(to)) : https_place(to, ca);
+    if (!place) return Error{place.error().code, "--checkpoint-to: " + place.error().message};
+    keeping.places.push_back(std::move(*place));
+  }
+  for (const std::string& text : options.witnesses) {
+    Result<CheckpointWitness> witness = https_witness(text, ca);
+    if (!witness) return Error{witness.error().code, "--witness: " + witness.error().message};
+    keeping.witnesses.push_back(std::move(*witness));
+  }
+  Result<std::unique_ptr<CheckpointKeeper>> opened = CheckpointKeeper::open(std::move(keeping), *ledger);
+  if (!opened) return opened.error();
+  checkpoints = std::move(*opened);
+  const Result<bool> noticed = checkpoints->notice_past();
+  if (!noticed) return noticed.error();
   return {};
 }
 
@@ -429,6 +471,7 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   const std::string token_hash = token_hash_for(dir, *state->issuer);
   if (const Result<void> written = state->credentials->write_token_files(token_hash); !written)
     return written.error();
+  if (const Result<void> opened = state->open_checkpoints(); !opened) return opened.error();
   if (const Result<void> noted = state->note_start(); !noted) return noted.error();
   if (const Result<void> opened = state->open_hashes(); !opened) return opened.error();
   const boost::json::object description = {{"url", state->local_url}, {"pid", static_cast<std::int64_t>(getpid())}};
@@ -438,6 +481,8 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   state->service =
       std::make_unique<Service>(*state->ledger, *state->credentials, *state->issuer, *state->config,
                                 state->hashes.get(), state->proxies);
+  state->service->serve_checkpoints([keeper = state->checkpoints.get()] { return keeper->latest(); });
+  state->checkpoints->start();
   state->serve();
   auto server = std::unique_ptr<Server>(new Server(std::move(state)));
   if (const Result<void> watching = server->state_->watch_nodes(); !watching) return watching.error();
@@ -481,6 +526,7 @@ Result<void> Server::run() {
     if (state_->failure) return *state_->failure;
   }
   if (const Result<void> flushed = state_->ledger->flush_counts(); !flushed) return flushed.error();
+  state_->checkpoints->stop();
   Record record;
   record.event = ServerStopped{.reason = reason};
   Proposal proposal;
@@ -488,6 +534,8 @@ Result<void> Server::run() {
   proposal.records.push_back(std::move(record));
   const Result<Committed> stopped = state_->ledger->append_and_wait(std::move(proposal));
   if (!stopped) return stopped.error();
+  if (const Result<void> covered = state_->checkpoints->finish(); !covered)
+    spdlog::warn("the last records have no checkpoint: {}", covered.error().message);
   return state_->ledger->close();
 }
 
@@ -496,6 +544,7 @@ Server::~Server() {
   if (state_ == nullptr) return;
   state_->drain();
   state_->service.reset();
+  state_->checkpoints.reset();
   state_->ledger.reset();
 }
 

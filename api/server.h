@@ -38,6 +38,11 @@ struct ServerOptions {
   std::vector<std::string> trusted_proxies;  // networks whose PROXY header is believed (proxy_protocol.h)
   std::uint64_t min_free_bytes = 64 << 20;
   bool keep_k3s_hash = false;  // make and keep k3s' hash of every password that is bound or verified
+  // Checkpoints of the log (ledger/checkpoint_keeper.h): files and https addresses that get a copy, witnesses as
+  // "<public key>,<https URL>", and the CA of both where it is not one that the operating system trusts.
+  std::vector<std::string> checkpoint_to, witnesses;
+  std::filesystem::path checkpoint_ca;
+  std::uint64_t checkpoint_every_records = 1000, checkpoint_every_seconds = 300;
   // A kube-apiserver whose Node objects are watched (node_watch.h); no path: none.
   KubeconfigOptions watch_nodes;
   bool release_on_node_delete = false;

@@ -6,6 +6,7 @@
 
 #include "api/http_date.h"
 #include "api/problem.h"
+#include "api/tree_files.h"
 
 namespace ledger::api {
 namespace {
@@ -85,6 +86,10 @@ void Service::handle(RequestPtr request, Reply answer, Door door) {
   const bool supervisor = door != Door::kubernetes;
   if (supervisor && path == "/ledger/v1/check-node")
     return registration_.check_node(std::move(request), std::move(reply));
+  if (supervisor && is_tree_file(path)) {
+    if (request->method != "GET" && request->method != "HEAD") return reply(to_response(method_not_allowed("GET")));
+    return reply(tree_file(ledger_.log(), latest_checkpoint_ ? latest_checkpoint_() : "", path));
+  }
   if (supervisor && path.starts_with("/ledger/v1/"))
     return admin_.handle(with_forwarded_source(std::move(request), proxies_), std::move(reply));
 

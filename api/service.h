@@ -3,6 +3,9 @@
 // Threads: every call from any thread, none blocks. What the constructor is given must outlive the service.
 #pragma once
 
+#include <functional>
+#include <string>
+
 #include "api/admin.h"
 #include "api/agent_config.h"
 #include "api/http.h"
@@ -23,6 +26,9 @@ class Service {
   // `proxies`: whose X-Forwarded-For is believed on the operators' API; on the agents' paths nobody's is.
   Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config,
           HashChecker* hashes = nullptr, TrustedProxies proxies = {});
+
+  // Where the newest checkpoint comes from, for the files of the tree (tree_files.h). Before the first request.
+  void serve_checkpoints(std::function<std::string()> latest) { latest_checkpoint_ = std::move(latest); }
 
   void handle(RequestPtr request, Reply reply, Door door = Door::everything);
 
@@ -46,6 +52,7 @@ class Service {
   Tunnels tunnels_;
   Registration registration_;
   Admin admin_;
+  std::function<std::string()> latest_checkpoint_;
 };
 
 }  // namespace ledger::api

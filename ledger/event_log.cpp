@@ -115,7 +115,7 @@ rocksdb::DBOptions db_options(const EventLog::Options& options, const std::files
   rocksdb::DBOptions db;
   db.env = options.env != nullptr ? options.env : rocksdb::Env::Default();
   db.create_if_missing = options.create;
-  db.create_missing_column_families = options.create;
+  db.create_missing_column_families = true;  // the tree, in a log from before there was one
   db.paranoid_checks = true;  // any damage met on open or compaction is an error, not a guess
   // Drops a torn batch at the very end (never acknowledged), refuses damage anywhere before it.
   db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
@@ -145,14 +145,25 @@ rocksdb::ColumnFamilyOptions family_options(std::size_t write_buffer_bytes) {
   return family;
 }
 
-enum Family { kMeta, kEvents, kIndex, kNodes, kFamilies };
+rocksdb::ColumnFamilyOptions tree_options() {
+  rocksdb::ColumnFamilyOptions family = family_options(8 << 20);
+  family.compression = rocksdb::kNoCompression;  // hashes cannot be made smaller
+  return family;
+}
+
+enum Family { kMeta, kEvents, kIndex, kNodes, kTree, kFamilies };
 
 std::vector<rocksdb::ColumnFamilyDescriptor> families() {
   return {{rocksdb::kDefaultColumnFamilyName, family_options(1 << 20)},
           {"events", family_options(32 << 20)},
           {"index", family_options(16 << 20)},
-          {"nodes", family_options(16 << 20)}};
+          {"nodes", family_options(16 << 20)},
+          {"tree", tree_options()}};
 }
+
+// In `default`, from the moment the tree is known to be whole.
+constexpr const char* kTreeIsWhole = "tree";
+constexpr std::uint64_t kTreeBuildBatch = 4096;
 
 // ---- errors ----------------------------------------------------------------------------------------------
 
@@ -199,6 +210,9 @@ struct EventLog::State {
   std::filesystem::path secondary_dir;                // follower only: scratch space, removed at the end
   std::string id;
   std::atomic<Seq> head{0};
+  bool owner = false;
+  mutable std::mutex edge_mutex;
+  TreeEdge edge;  // owner only: of the tree over the records up to head; guarded by edge_mutex
 
   ~State() {
     for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
@@ -218,12 +232,102 @@ struct EventLog::State {
     return std::unique_ptr<rocksdb::Iterator>(db->NewIterator(options, handles[family]));
   }
 
-  Result<void> find_head() {
-    const auto it = iterate(kEvents);
+  // The values of from..to of a family whose keys are seqs.
+  Result<void> walk(Family family, Seq from, Seq to, const VisitBytes& visit) const {
+    const auto it = iterate(family);
+    for (it->Seek(event_key(from)); it->Valid(); it->Next()) {
+      if (it->key().size() != kSeqBytes)
+        return Error{Errc::corrupt, "the log in " + dir.string() + " holds a key that is not a seq"};
+      const Seq seq = get_seq(it->key().data());
+      if (seq > to || !visit(seq, {it->value().data(), it->value().size()})) break;
+    }
+    return checked(it->status());
+  }
+
+  Result<Seq> last_key(Family family) const {
+    const auto it = iterate(family);
     it->SeekToLast();
     if (!it->status().ok()) return error_of(it->status(), dir);
-    head = it->Valid() && it->key().size() == kSeqBytes ? get_seq(it->key().data()) : 0;
+    return it->Valid() && it->key().size() == kSeqBytes ? get_seq(it->key().data()) : Seq{0};
+  }
+
+  Result<void> find_head() {
+    const Result<Seq> last = last_key(kEvents);
+    if (!last) return last.error();
+    head = *last;
     return {};
+  }
+
+  bool has_tree() const { return handles.size() > kTree; }
+
+  // Node (level, index) is completed by its last entry, and stored there.
+  Result<TreeHash> node(unsigned level, std::uint64_t index) const {
+    const auto missing = [&](const char* what) {
+      return Error{Errc::corrupt, "the tree of the log in " + dir.string() + what + " node " + std::to_string(level) +
+                                      "/" + std::to_string(index) + "; run `ledger verify`"};
+    };
+    if (!has_tree() || level > 63 || index >= UINT64_MAX >> level) return missing(" has no");
+    std::string hashes;
+    const Status status = db->Get({}, handles[kTree], event_key((index + 1) << level), &hashes);
+    if (status.IsNotFound()) return missing(" has no");
+    if (!status.ok()) return error_of(status, dir);
+    const std::size_t at = level * sizeof(TreeHash);
+    if (hashes.size() < at + sizeof(TreeHash)) return missing(" is damaged at");
+    return tree_hash_from(std::string_view(hashes).substr(at, sizeof(TreeHash)));
+  }
+
+  ReadNode nodes() const {
+    return [this](unsigned level, std::uint64_t index) { return node(level, index); };
+  }
+
+  Result<void> load_tree(const Options& options) {
+    std::string ignored;
+    const Status whole = db->Get({}, handles[kMeta], kTreeIsWhole, &ignored);
+    if (!whole.ok() && !whole.IsNotFound()) return error_of(whole, dir);
+    const Result<Seq> size = last_key(kTree);
+    if (!size) return size.error();
+    if (whole.ok() ? *size != head : *size > head)
+      return Error{Errc::corrupt, "the log in " + dir.string() + " has " + std::to_string(head) +
+                                      " records and a tree over " + std::to_string(*size) +
+                                      ": records or parts of the tree were removed; keep a copy, run `ledger " +
+                                      "verify`, then restore a backup"};
+    Result<TreeEdge> loaded = TreeEdge::load(*size, nodes());
+    if (!loaded) return loaded.error();
+    edge = std::move(*loaded);
+    return whole.ok() ? Result<void>() : build_tree(options);
+  }
+
+  // For a log from before there was a tree. What an interrupted one has done is kept.
+  Result<void> build_tree(const Options& options) {
+    const Seq total = head;
+    rocksdb::WriteBatch batch;
+    const auto it = iterate(kEvents);
+    for (it->Seek(event_key(edge.size() + 1)); it->Valid(); it->Next()) {
+      if (it->key().size() != kSeqBytes || get_seq(it->key().data()) != edge.size() + 1)
+        return Error{Errc::corrupt, "the log in " + dir.string() + " has no record " +
+                                        std::to_string(edge.size() + 1) + "; keep a copy, run `ledger verify`, then " +
+                                        "restore a backup"};
+      put_entry({it->value().data(), it->value().size()}, edge, batch);
+      if (edge.size() % kTreeBuildBatch != 0) continue;
+      if (const Status status = db->Write({}, &batch); !status.ok()) return error_of(status, dir);
+      batch.Clear();
+      if (options.on_tree_progress) options.on_tree_progress(edge.size(), total);
+    }
+    if (!it->status().ok()) return error_of(it->status(), dir);
+    batch.Put(handles[kMeta], kTreeIsWhole, "1");
+    rocksdb::WriteOptions write;
+    write.sync = true;
+    if (const Status status = db->Write(write, &batch); !status.ok()) return error_of(status, dir);
+    if (options.on_tree_progress && total > 0) options.on_tree_progress(total, total);
+    return {};
+  }
+
+  // The next entry of the tree, and the nodes it completes.
+  void put_entry(std::string_view record, TreeEdge& tree, rocksdb::WriteBatch& batch) const {
+    std::vector<TreeHash> completed;
+    tree.append(leaf_hash(record), &completed);
+    const Slice hashes(completed.front().data(), completed.size() * sizeof(TreeHash));
+    batch.Put(handles[kTree], event_key(tree.size()), hashes);
   }
 
   // Checks the store's format; a new store gets its id.
@@ -234,6 +338,7 @@ struct EventLog::State {
       rocksdb::WriteBatch batch;
       batch.Put(handles[kMeta], "format", std::to_string(kStoreFormat));
       batch.Put(handles[kMeta], "id", random_hex(8));
+      batch.Put(handles[kMeta], kTreeIsWhole, "1");
       rocksdb::WriteOptions write;
       write.sync = true;
       if (status = db->Write(write, &batch); !status.ok()) return error_of(status, dir);
@@ -283,6 +388,8 @@ Result<std::unique_ptr<EventLog>> EventLog::open(const Options& options) {
   if (!status.ok()) return error_of(status, options.dir);
   if (const Result<void> identity = state->find_identity(options.create); !identity) return identity.error();
   if (const Result<void> head = state->find_head(); !head) return head.error();
+  state->owner = true;
+  if (const Result<void> tree = state->load_tree(options); !tree) return tree.error();
   return std::unique_ptr<EventLog>(new EventLog(std::move(state)));
 }
 
@@ -307,9 +414,14 @@ Result<std::unique_ptr<EventLog>> EventLog::follow(const Options& options) {
   db_opts.create_if_missing = false;
   db_opts.create_missing_column_families = false;
   db_opts.max_open_files = -1;  // keeps files readable that the owner deletes meanwhile
+  std::vector<rocksdb::ColumnFamilyDescriptor> wanted = families();
+  std::vector<std::string> there;  // where that cannot be read, opening says why
+  if (rocksdb::DB::ListColumnFamilies(db_opts, options.dir.string(), &there).ok() &&
+      std::find(there.begin(), there.end(), wanted[kTree].name) == there.end())
+    wanted.pop_back();  // its owner has not made the tree yet
   rocksdb::DB* db = nullptr;
-  const Status status = rocksdb::DB::OpenAsSecondary(db_opts, options.dir.string(), scratch, families(),
-                                                     &state->handles, &db);
+  const Status status =
+      rocksdb::DB::OpenAsSecondary(db_opts, options.dir.string(), scratch, wanted, &state->handles, &db);
   state->db.reset(db);
   if (!status.ok()) return error_of(status, options.dir);
   auto log = std::unique_ptr<EventLog>(new EventLog(std::move(state)));
@@ -345,9 +457,12 @@ std::vector<std::pair<Index, std::string>> index_terms(const Record& record) {
 Result<void> EventLog::append(std::span<const Record> records, std::span<const NodeEntry> nodes) {
   rocksdb::WriteBatch batch(records.size() * 1024);
   Seq expected = state_->head;
+  TreeEdge edge = state_->edge;  // only this thread changes it
   for (const Record& record : records) {
     if (record.seq != ++expected) fatal("the writer numbered records with a gap");
-    batch.Put(state_->handles[kEvents], event_key(record.seq), encode(record));
+    const std::string bytes = encode(record);
+    batch.Put(state_->handles[kEvents], event_key(record.seq), bytes);
+    state_->put_entry(bytes, edge, batch);
     for (const auto& [index, value] : index_terms(record))
       batch.Put(state_->handles[kIndex], index_key(index, value, record.seq), Slice());
   }
@@ -355,6 +470,8 @@ Result<void> EventLog::append(std::span<const Record> records, std::span<const N
   rocksdb::WriteOptions options;
   options.sync = true;
   if (const Status status = state_->db->Write(options, &batch); !status.ok()) return error_of(status, state_->dir);
+  const std::lock_guard lock(state_->edge_mutex);
+  state_->edge = std::move(edge);
   state_->head = expected;
   return {};
 }
@@ -370,8 +487,8 @@ std::optional<std::uint64_t> EventLog::free_bytes() const {
 namespace {
 
 // The record under `seq`, checked against its key.
-Result<Record> decode_at(Seq seq, const Slice& bytes) {
-  Result<Record> record = decode_record({bytes.data(), bytes.size()});
+Result<Record> decode_at(Seq seq, std::string_view bytes) {
+  Result<Record> record = decode_record(bytes);
   if (record && record->seq != seq)
     return Error{Errc::corrupt, "stored under seq " + std::to_string(seq) + " but says it is seq " +
                                     std::to_string(record->seq)};
@@ -392,27 +509,61 @@ bool parse_index_key(const Slice& key, Index* index, std::string_view* value, Se
 Seq EventLog::head() const { return state_->head; }
 const std::string& EventLog::id() const { return state_->id; }
 
-Result<Record> EventLog::read(Seq seq) const {
+Result<std::string> EventLog::read_bytes(Seq seq) const {
   std::string bytes;
   const Status status = state_->db->Get({}, state_->handles[kEvents], event_key(seq), &bytes);
   if (status.IsNotFound())
     return Error{Errc::not_found, "there is no record " + std::to_string(seq) + "; the last is " +
                                       std::to_string(head())};
   if (!status.ok()) return error_of(status, state_->dir);
-  return decode_at(seq, bytes);
+  return bytes;
+}
+
+Result<Record> EventLog::read(Seq seq) const {
+  const Result<std::string> bytes = read_bytes(seq);
+  if (!bytes) return bytes.error();
+  return decode_at(seq, *bytes);
 }
 
 Result<void> EventLog::scan(Seq from, Seq to, const Visit& visit) const {
-  const auto it = state_->iterate(kEvents);
-  for (it->Seek(event_key(from)); it->Valid(); it->Next()) {
-    if (it->key().size() != kSeqBytes)
-      return Error{Errc::corrupt, "the log in " + state_->dir.string() + " holds a key that is not a seq"};
-    const Seq seq = get_seq(it->key().data());
-    if (seq > to) break;
-    if (!visit(seq, decode_at(seq, it->value()))) break;
-  }
-  return state_->checked(it->status());
+  return scan_bytes(from, to, [&](Seq seq, std::string_view bytes) { return visit(seq, decode_at(seq, bytes)); });
 }
+
+Result<void> EventLog::scan_bytes(Seq from, Seq to, const VisitBytes& visit) const {
+  return state_->walk(kEvents, from, to, visit);
+}
+
+Result<void> EventLog::scan_tree(Seq from, Seq to, const VisitBytes& visit) const {
+  if (!state_->has_tree()) return {};
+  return state_->walk(kTree, from, to, visit);
+}
+
+Result<TreeHead> EventLog::tree() const {
+  if (state_->owner) {
+    TreeEdge edge;
+    {
+      const std::lock_guard lock(state_->edge_mutex);
+      edge = state_->edge;
+    }
+    return edge.head();
+  }
+  if (tree_size() != head())
+    return Error{tree_size() == 0 ? Errc::not_found : Errc::corrupt,
+                 "the tree of the log in " + state_->dir.string() + " has " + std::to_string(tree_size()) +
+                     " entries, the log " + std::to_string(head()) + " records; " +
+                     (tree_size() == 0 ? "it is made when a server of this release starts" : "run `ledger verify`")};
+  const Result<TreeEdge> edge = TreeEdge::load(head(), state_->nodes());
+  if (!edge) return edge.error();
+  return edge->head();
+}
+
+std::uint64_t EventLog::tree_size() const {
+  if (!state_->has_tree()) return 0;
+  const Result<Seq> last = state_->last_key(kTree);
+  return last ? *last : 0;
+}
+
+ReadNode EventLog::tree_nodes() const { return state_->nodes(); }
 
 Result<std::vector<Seq>> EventLog::find(Index index, std::string_view value, Seq from, Seq to,
                                         std::size_t latest) const {

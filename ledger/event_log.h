@@ -9,9 +9,13 @@
 // anywhere before the end makes open() refuse: for an audit log silence is worse than an outage.
 //
 // Layout (column families): `events` big-endian seq -> record bytes (event_codec.h); `index` prefix + value +
-// NUL + big-endian seq -> nothing; `nodes` name -> node state bytes, the stored projection; default: format
-// version, ledger id. One family for all indexes keeps one memtable and one compaction; why:
-// docs/decisions/0002-one-index-family.md.
+// NUL + big-endian seq -> nothing; `nodes` name -> node state bytes, the stored projection; `tree` big-endian seq ->
+// the hashes of the subtrees that the record completes, smallest first; default: format version, ledger id. One
+// family for all indexes keeps one memtable and one compaction; why: docs/decisions/0002-one-index-family.md.
+//
+// The tree (merkle.h) is over the record bytes as they are stored. Appending costs two hashes and one small write per
+// record on average and reads nothing: the right edge is in memory. A log from before there was a tree gets it when
+// its owner opens it. A tree that does not end where the records end makes open() refuse, as other damage does.
 //
 // RocksDB is seen by event_log.cpp only. Threads: one owner appends; reading is safe from any thread.
 #pragma once
@@ -27,6 +31,7 @@
 #include <vector>
 
 #include "ledger/event.h"
+#include "ledger/merkle.h"
 #include "ledger/node_table.h"
 
 namespace rocksdb {
@@ -49,6 +54,8 @@ class EventLog {
     std::filesystem::path dir;     // <data-dir>/events
     rocksdb::Env* env = nullptr;   // tests: memory or failing file systems; nullptr: the real one
     bool create = true;            // owner only: make a new log when there is none
+    // Called now and then while open() makes the tree of an older log, and at its end.
+    std::function<void(std::uint64_t done, std::uint64_t total)> on_tree_progress{};
   };
 
   // Opens for appending. One process at a time: Errc::locked when another has it. The directory's files are
@@ -77,10 +84,26 @@ class EventLog {
   // Errc::not_found, or Errc::corrupt when the bytes do not decode.
   Result<Record> read(Seq seq) const;
 
+  // The stored bytes of a record: the tree's entry seq - 1.
+  Result<std::string> read_bytes(Seq seq) const;
+
+  // The tree over the records that were durable when this was last told: by append(), or by opening and catch_up().
+  // Errors only beside or after damage, and Errc::not_found when the log is an older one and its owner has not made
+  // the tree yet.
+  Result<TreeHead> tree() const;
+  // How many entries the stored tree has; head(), unless the log is damaged or has no tree yet.
+  std::uint64_t tree_size() const;
+  // Reads complete nodes; for as long as this object lives.
+  ReadNode tree_nodes() const;
+
   // Calls visit for every record from..to (inclusive) in order, a record that does not decode as its Error;
   // stops when visit returns false. Errc::io or Errc::corrupt when the store itself cannot be read further.
   using Visit = std::function<bool(Seq, const Result<Record>&)>;
   Result<void> scan(Seq from, Seq to, const Visit& visit) const;
+  // The same, as stored: bytes that may not be a record, and what `tree` holds under a seq.
+  using VisitBytes = std::function<bool(Seq, std::string_view bytes)>;
+  Result<void> scan_bytes(Seq from, Seq to, const VisitBytes& visit) const;
+  Result<void> scan_tree(Seq from, Seq to, const VisitBytes& visit) const;
 
   // Seqs listed under `value`, ascending. With `latest`, only that many of the newest ones up to `to`.
   Result<std::vector<Seq>> find(Index index, std::string_view value, Seq from = 1, Seq to = UINT64_MAX,

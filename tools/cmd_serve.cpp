@@ -136,6 +136,27 @@ void add_serve(CLI::App& app, int& exit_code) {
   nodes->add_flag("--release-on-node-delete", server.release_on_node_delete,
                   "Release a node's name when its Node object is deleted (default: only record it)");
 
+  auto* checkpoints = command->add_option_group(
+      "Checkpoints", "The log's size and root, signed, in <data-dir>/checkpoints and further places");
+  checkpoints->add_option("--checkpoint-to", server.checkpoint_to,
+                          "File, or https address (PUT and GET), that gets a copy of every\n"
+                          "checkpoint; best on another machine, for `ledger verify --against`\n"
+                          "(repeatable)");
+  checkpoints->add_option("--checkpoint-every-records", server.checkpoint_every_records,
+                          "Sign at least after so many records")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  checkpoints->add_option("--checkpoint-every-seconds", server.checkpoint_every_seconds,
+                          "Sign at least so long after a record")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  checkpoints->add_option("--witness", server.witnesses,
+                          "<public key>,<https address> of a witness that cosigns\n"
+                          "(c2sp.org/tlog-witness; repeatable)");
+  checkpoints->add_option("--checkpoint-ca", server.checkpoint_ca,
+                          "CA certificate of these https addresses (default: those the system\n"
+                          "trusts)");
+
   auto* running = command->add_option_group("Running", "");
   running->add_option("--server-name", server.server_name, "Name of this server in records (default: host name)");
   running->add_option("--threads", server.threads, "Network threads; 0: one per core")->capture_default_str();

@@ -23,6 +23,8 @@ void add_whatif(CLI::App& app, int& exit_code);
 void add_node(CLI::App& app, int& exit_code);
 void add_export(CLI::App& app, int& exit_code);
 void add_verify(CLI::App& app, int& exit_code);
+void add_prove(CLI::App& app, int& exit_code);
+void add_verify_proof(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
 void add_agent(CLI::App& app, int& exit_code);
 void add_import(CLI::App& app, int& exit_code);

@@ -14,6 +14,7 @@
 #include <set>
 #include <thread>
 
+#include "ledger/credentials.h"
 #include "ledger/event_codec.h"
 #include "tests/support/fault_fs.h"
 #include "tests/support/generators.h"
@@ -416,7 +417,7 @@ TEST_F(EventLogTest, ANewerStoreFormatIsRefused) {
   log_.reset();
   {
     std::vector<rocksdb::ColumnFamilyDescriptor> families;
-    for (const char* name : {"default", "events", "index", "nodes"})
+    for (const char* name : {"default", "events", "index", "nodes", "tree"})
       families.emplace_back(name, rocksdb::ColumnFamilyOptions());
     std::vector<rocksdb::ColumnFamilyHandle*> handles;
     rocksdb::DB* db = nullptr;
@@ -712,6 +713,159 @@ TEST_F(PowerLoss, AnyWriteMayFailAndNothingAcknowledgedIsLost) {
         log_.reset();
       }
   EXPECT_GT(failures, 40) << "the faults must be met to mean something";
+}
+
+// What a log looks like that was written before there was a tree.
+void remove_tree(const fs::path& dir) {
+  std::vector<rocksdb::ColumnFamilyDescriptor> families;
+  for (const char* name : {"default", "events", "index", "nodes", "tree"})
+    families.emplace_back(name, rocksdb::ColumnFamilyOptions());
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* db = nullptr;
+  ASSERT_TRUE(rocksdb::DB::Open({}, dir.string(), families, &handles, &db).ok());
+  ASSERT_TRUE(db->Delete({}, "tree").ok());
+  ASSERT_TRUE(db->DropColumnFamily(handles[4]).ok());
+  for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
+  delete db;
+}
+
+// Takes away, or puts, one entry of a family of a closed log.
+void spoil(const fs::path& dir, std::size_t family, Seq seq, const std::optional<std::string>& value) {
+  std::vector<rocksdb::ColumnFamilyDescriptor> families;
+  for (const char* name : {"default", "events", "index", "nodes", "tree"})
+    families.emplace_back(name, rocksdb::ColumnFamilyOptions());
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* db = nullptr;
+  ASSERT_TRUE(rocksdb::DB::Open({}, dir.string(), families, &handles, &db).ok());
+  std::string key(8, '\0');
+  key[7] = static_cast<char>(seq);
+  ASSERT_TRUE((value ? db->Put({}, handles[family], key, *value) : db->Delete({}, handles[family], key)).ok());
+  for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
+  delete db;
+}
+
+TEST_F(EventLogTest, TheTreeGrowsWithTheRecordsAndIsFoundAgain) {
+  open();
+  EXPECT_EQ(log_->tree()->size, 0U);
+  EXPECT_EQ(to_hex(view_of(log_->tree()->root)), sha256_hex(""));
+  std::vector<TreeHead> heads = {*log_->tree()};
+  for (int i = 1; i <= 70; ++i) {
+    append({stored("n" + std::to_string(i % 5))});
+    heads.push_back(*log_->tree());
+    EXPECT_EQ(heads.back().size, static_cast<std::uint64_t>(i));
+    if (i % 9 == 0) open();
+    EXPECT_EQ(*log_->tree(), heads.back());
+  }
+  // The past can be proved from what is stored.
+  for (std::uint64_t from = 0; from <= 70; ++from) {
+    EXPECT_EQ(*root_at(from, log_->tree_nodes()), heads[from].root);
+    EXPECT_TRUE(shows_consistency(*consistency_proof(from, 70, log_->tree_nodes()), heads[from], heads[70]));
+    if (from == 0) continue;
+    EXPECT_TRUE(shows_inclusion(*inclusion_proof(from - 1, 70, log_->tree_nodes()), from - 1,
+                                leaf_hash(*log_->read_bytes(from)), heads[70]));
+  }
+  EXPECT_EQ(broken_promises(*log_), none());
+}
+
+TEST_F(EventLogTest, BatchesOfAnySizeMakeTheSameTree) {
+  open();
+  std::vector<Record> many;
+  for (int i = 0; i < 37; ++i) many.push_back(stored("n" + std::to_string(i)));
+  append(many);
+  append({stored("n1")});
+  append(many);
+  EXPECT_EQ(log_->tree()->size, 75U);
+  EXPECT_EQ(broken_promises(*log_), none());
+}
+
+TEST_F(EventLogTest, AnOlderLogGetsItsTreeWhenItsOwnerOpensIt) {
+  open();
+  std::vector<Record> many;
+  for (int i = 0; i < 5000; ++i) many.push_back(stored("n" + std::to_string(i % 7)));
+  append(many);
+  const TreeHead before = *log_->tree();
+  log_.reset();
+  remove_tree(options_.dir);
+  {
+    const auto follower = EventLog::follow(options_);
+    ASSERT_TRUE(follower.has_value()) << follower.error().message;
+    EXPECT_EQ((*follower)->head(), 5000U) << "the records can be read";
+    EXPECT_EQ((*follower)->tree().error().code, Errc::not_found);
+    EXPECT_THAT((*follower)->tree().error().message, HasSubstr("when a server of this release starts"));
+  }
+  std::vector<std::uint64_t> told;
+  options_.on_tree_progress = [&](std::uint64_t done, std::uint64_t total) {
+    EXPECT_EQ(total, 5000U);
+    told.push_back(done);
+  };
+  open();
+  EXPECT_THAT(told, ElementsAre(4096U, 5000U));
+  EXPECT_EQ(*log_->tree(), before);
+  append({stored("new")});
+  EXPECT_EQ(broken_promises(*log_), none());
+  told.clear();
+  open();
+  EXPECT_THAT(told, IsEmpty()) << "made once";
+}
+
+TEST_F(EventLogTest, MakingTheTreeGoesOnWhereItWasInterrupted) {
+  use_faults();
+  open();
+  std::vector<Record> many;
+  for (int i = 0; i < 9000; ++i) many.push_back(stored("n" + std::to_string(i % 7)));
+  append(many);
+  const TreeHead before = *log_->tree();
+  log_.reset();
+  remove_tree(options_.dir);
+  options_.on_tree_progress = [&](std::uint64_t done, std::uint64_t) {
+    if (done == 4096) disk_.fs->fail(WritePoint::wal_append, Face::torn);
+  };
+  EXPECT_EQ(open_error().code, Errc::io);
+  std::vector<std::uint64_t> told;
+  options_.on_tree_progress = [&](std::uint64_t done, std::uint64_t) { told.push_back(done); };
+  open();
+  EXPECT_THAT(told, ElementsAre(8192U, 9000U));
+  EXPECT_EQ(*log_->tree(), before);
+  EXPECT_EQ(broken_promises(*log_), none());
+}
+
+TEST_F(EventLogTest, ATreeThatDoesNotEndWithTheRecordsIsRefused) {
+  open();
+  append({stored("a"), stored("b"), stored("c")});
+  log_.reset();
+  spoil(options_.dir, 1, 3, std::nullopt);  // the last record
+  Error error = open_error();
+  EXPECT_EQ(error.code, Errc::corrupt);
+  EXPECT_THAT(error.message, HasSubstr("has 2 records and a tree over 3"));
+  spoil(options_.dir, 4, 3, std::nullopt);
+  open();  // both are gone: only a checkpoint can tell
+  append({stored("c")});
+  log_.reset();
+  spoil(options_.dir, 4, 3, std::nullopt);
+  EXPECT_THAT(open_error().message, HasSubstr("has 3 records and a tree over 2"));
+  spoil(options_.dir, 4, 3, "short");
+  EXPECT_THAT(open_error().message, HasSubstr("is damaged at node 0/2"));
+}
+
+TEST_F(EventLogTest, AnOlderLogWithAGapGetsNoTree) {
+  open();
+  append({stored("a"), stored("b"), stored("c")});
+  log_.reset();
+  remove_tree(options_.dir);
+  {
+    std::vector<rocksdb::ColumnFamilyDescriptor> families;
+    for (const char* name : {"default", "events", "index", "nodes"})
+      families.emplace_back(name, rocksdb::ColumnFamilyOptions());
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    rocksdb::DB* db = nullptr;
+    ASSERT_TRUE(rocksdb::DB::Open({}, options_.dir.string(), families, &handles, &db).ok());
+    ASSERT_TRUE(db->Delete({}, handles[1], std::string("\0\0\0\0\0\0\0\2", 8)).ok());
+    for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
+    delete db;
+  }
+  const Error error = open_error();
+  EXPECT_EQ(error.code, Errc::corrupt);
+  EXPECT_THAT(error.message, HasSubstr("has no record 2"));
 }
 
 // RocksDB would ask for room in a thread of its own, and write on where it finds some.

@@ -39,13 +39,15 @@ class MemoryLog {
   }
   const EventLog& log() const { return *log_; }
   rocksdb::Env* env() { return env_.get(); }
-  // Changes what is stored behind the log's back. The column families: default, events, index, nodes.
-  void spoil(const std::function<void(rocksdb::DB&, const std::vector<rocksdb::ColumnFamilyHandle*>&)>& how) {
+  // Changes what is stored behind the log's back. The column families: default, events, index, nodes, tree. Not opened
+  // again where `reopen` is false, because it could not be: then only EventLog::follow() can look at it.
+  void spoil(const std::function<void(rocksdb::DB&, const std::vector<rocksdb::ColumnFamilyHandle*>&)>& how,
+             bool reopen = true) {
     log_.reset();
     rocksdb::Options options;
     options.env = env_.get();
     std::vector<rocksdb::ColumnFamilyDescriptor> families;
-    for (const char* name : {"default", "events", "index", "nodes"})
+    for (const char* name : {"default", "events", "index", "nodes", "tree"})
       families.emplace_back(name, rocksdb::ColumnFamilyOptions());
     std::vector<rocksdb::ColumnFamilyHandle*> handles;
     rocksdb::DB* db = nullptr;
@@ -53,6 +55,7 @@ class MemoryLog {
     how(*db, handles);
     for (auto* handle : handles) db->DestroyColumnFamilyHandle(handle);
     delete db;
+    if (!reopen) return;
     Result<std::unique_ptr<EventLog>> opened = EventLog::open({.dir = "/ledger", .env = env_.get()});
     if (!opened) fatal(opened.error().message);
     log_ = std::move(*opened);

@@ -5,6 +5,7 @@
 #include <rapidcheck/gtest.h>
 #include <rocksdb/db.h>
 
+#include "ledger/credentials.h"
 #include "ledger/event_codec.h"
 #include "tests/replay/replay_support.h"
 
@@ -108,7 +109,12 @@ TEST_F(VerifyTest, TimeThatGoesBack) {
   Record record = *log_.log().read(6);
   record.time = record.time.plus_seconds(-30);
   put(kEvents, key_of(6), encode(record));
-  expect_only(Damage::kTimeWentBack, 6, "earlier than the record before it");
+  const Result<VerifyReport> report = verify(log_.log());
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->count(Damage::kTimeWentBack), 1u);
+  EXPECT_EQ(report->damage[0].seq, 6u);
+  EXPECT_THAT(report->damage[0].text, HasSubstr("earlier than the record before it"));
+  EXPECT_EQ(report->count(Damage::kRecordChanged), 1u);
 }
 
 TEST_F(VerifyTest, AnIndexEntryThatIsMissing) {
@@ -150,6 +156,292 @@ TEST_F(VerifyTest, AStoredStateThatIsMissingOrTooMany) {
 TEST_F(VerifyTest, AStoredStateOfNobody) {
   put(kNodes, "ghost", encode(NodeState{}));
   expect_only(Damage::kProjectionDiffers, 0, "no record speaks of that node");
+}
+
+// ---- somebody changed the log ----------------------------------------------------------------------------
+
+// A log of 40 records, checkpoints of the first 10, 25 and 40, and an attacker.
+class TamperTest : public ::testing::Test {
+ protected:
+  enum Family { kMeta, kEvents, kIndex, kNodes, kTree };
+  static constexpr Seq kRecords = 40;
+
+  static Record record(Seq seq) {
+    Record made;
+    made.seq = seq;
+    made.time = Time{1'700'000'000'000'000}.plus_seconds(static_cast<std::int64_t>(seq) * 7);
+    made.node = "n" + std::to_string(seq % 3);
+    made.source = "10.0.0." + std::to_string(seq) + ":4000";
+    made.request_id = "r" + std::to_string(seq);
+    made.event = PasswordVerified{{"aa"}};
+    return made;
+  }
+  static std::vector<Record> history(Seq count) {
+    std::vector<Record> records;
+    for (Seq seq = 1; seq <= count; ++seq) records.push_back(record(seq));
+    return records;
+  }
+
+  void SetUp() override {
+    log_.append(history(kRecords));
+    signer_.emplace(std::move(*NoteSigner::make(origin_of(log_.log().id()))));
+    for (const std::uint64_t size : {10, 25, 40}) options_.checkpoints.push_back(checkpoint(log_.log(), size));
+  }
+  KnownCheckpoint checkpoint(const EventLog& log, std::uint64_t size) {
+    Checkpoint made{signer_->verifier().name(), {size, *root_at(size, log.tree_nodes())}, {}};
+    made.note.text = checkpoint_text(made.origin, made.head);
+    made.note.signatures.push_back(signer_->sign(made.note.text));
+    return {"checkpoint-" + std::to_string(size), made};
+  }
+
+  static std::string key_of(Seq seq) {
+    std::string key;
+    for (int shift = 56; shift >= 0; shift -= 8) key.push_back(static_cast<char>((seq >> shift) & 0xFF));
+    return key;
+  }
+  using Change = std::function<void(rocksdb::DB&, const std::vector<rocksdb::ColumnFamilyHandle*>&)>;
+  void below(const Change& how) { log_.spoil(how, false); }
+  void put(Seq seq, const std::string& bytes) {
+    below([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(seq), bytes).ok()); });
+  }
+  void put(const std::vector<Record>& records) {
+    below([&](rocksdb::DB& db, const auto& handles) {
+      for (const Record& one : records) ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(one.seq), encode(one)).ok());
+    });
+  }
+
+  // Rewrites everything that is not signed: records, indexes, projection, tree; the log keeps its id.
+  void rewrite(const std::vector<Record>& records) {
+    const std::string id = log_.log().id();
+    other_.append(records);
+    other_.spoil([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[kMeta], "id", id).ok()); },
+                 false);
+    rewritten_ = true;
+  }
+
+  VerifyReport report() {
+    test::MemoryLog& log = rewritten_ ? other_ : log_;
+    const auto follower = EventLog::follow({.dir = "/ledger", .env = log.env()});
+    if (!follower) fatal(follower.error().message);
+    Result<VerifyReport> made = verify(**follower, {}, options_);
+    if (!made) fatal(made.error().message);
+    EXPECT_FALSE(made->sound());
+    return std::move(*made);
+  }
+  // The first damage of this sort; "" when there is none.
+  static std::string text_of(const VerifyReport& report, Damage sort, Seq seq) {
+    for (const DamageFound& found : report.damage)
+      if (found.damage == sort && found.seq == seq) return found.text;
+    return "";
+  }
+
+  test::MemoryLog log_, other_;
+  bool rewritten_ = false;
+  std::optional<NoteSigner> signer_;
+  VerifyOptions options_;
+};
+
+TEST_F(TamperTest, NobodyDid) {
+  for (const unsigned threads : {1u, 2u, 5u}) {
+    options_.threads = threads;
+    const Result<VerifyReport> report = verify(log_.log(), {}, options_);
+    ASSERT_TRUE(report);
+    EXPECT_TRUE(report->sound()) << (report->damage.empty() ? "" : report->damage[0].text);
+    EXPECT_EQ(report->checkpoints, 3u);
+    EXPECT_EQ(report->covered, 40u);
+    EXPECT_EQ(report->tree, *log_.log().tree());
+  }
+}
+
+TEST_F(TamperTest, AFlippedBitIsNamed) {
+  std::string bytes = encode(record(17));
+  bytes[9] = static_cast<char>(bytes[9] ^ 8);
+  put(17, bytes);
+  const VerifyReport found = report();
+  EXPECT_EQ(text_of(found, Damage::kBitFlipped, 17), "one bit of record 17 is flipped: bit 3 of byte 9");
+  EXPECT_EQ(found.count(Damage::kRecordChanged) + found.count(Damage::kTreeDiffers) + found.count(Damage::kCheckpointDiffers), 0u)
+      << "the tree and the checkpoints know what was there";
+}
+
+TEST_F(TamperTest, ARewrittenRecordIsNamed) {
+  Record other = record(17);
+  other.source = "10.9.9.9:1";
+  put({other});
+  const VerifyReport found = report();
+  EXPECT_THAT(text_of(found, Damage::kRecordChanged, 17), HasSubstr("record 17 was rewritten"));
+  EXPECT_EQ(found.count(Damage::kRecordChanged), 1u);
+}
+
+TEST_F(TamperTest, ARemovedRecordIsNamed) {
+  below([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Delete({}, handles[kEvents], key_of(17)).ok()); });
+  const VerifyReport found = report();
+  EXPECT_EQ(text_of(found, Damage::kGap, 17), "records 17 to 17 are missing");
+  EXPECT_EQ(found.count(Damage::kRecordChanged) + found.count(Damage::kTreeDiffers), 0u);
+}
+
+TEST_F(TamperTest, ARecordTakenOutAndTheRestNumberedAnew) {
+  std::vector<Record> moved;
+  for (Seq seq = 17; seq < kRecords; ++seq) {
+    moved.push_back(record(seq + 1));
+    moved.back().seq = seq;
+  }
+  put(moved);
+  below([&](rocksdb::DB& db, const auto& handles) {
+    ASSERT_TRUE(db.Delete({}, handles[kEvents], key_of(kRecords)).ok());
+  });
+  const VerifyReport found = report();
+  EXPECT_THAT(text_of(found, Damage::kRecordRemoved, 17), HasSubstr("record 17 was removed"));
+  EXPECT_EQ(found.count(Damage::kRecordRemoved), 1u);
+  EXPECT_EQ(found.count(Damage::kRecordChanged) + found.count(Damage::kRecordMoved) + found.count(Damage::kTailCut), 1u)
+      << "a checkpoint of 40 finds 39, nothing else";
+}
+
+TEST_F(TamperTest, ARecordPutInAndTheRestNumberedAnew) {
+  std::vector<Record> moved = {record(99)};
+  moved.back().seq = 17;
+  for (Seq seq = 18; seq <= kRecords + 1; ++seq) {
+    moved.push_back(record(seq - 1));
+    moved.back().seq = seq;
+  }
+  put(moved);
+  const VerifyReport found = report();
+  EXPECT_THAT(text_of(found, Damage::kRecordInserted, 17), HasSubstr("record 17 was inserted"));
+  EXPECT_EQ(found.count(Damage::kRecordInserted), 1u);
+  EXPECT_EQ(found.count(Damage::kRecordChanged) + found.count(Damage::kRecordMoved) + found.count(Damage::kTreeDiffers), 0u);
+}
+
+TEST_F(TamperTest, RecordsInAnotherOrder) {
+  std::vector<Record> moved = {record(30), record(12)};
+  moved[0].seq = 12;
+  moved[1].seq = 30;
+  put(moved);
+  VerifyReport found = report();
+  EXPECT_THAT(text_of(found, Damage::kRecordMoved, 12), HasSubstr("record 12 is the tree's record 30"));
+  EXPECT_THAT(text_of(found, Damage::kRecordMoved, 30), HasSubstr("record 30 is the tree's record 12"));
+  EXPECT_EQ(found.count(Damage::kRecordChanged), 0u);
+}
+
+TEST_F(TamperTest, NeighboursInAnotherOrder) {
+  std::vector<Record> moved = {record(13), record(12)};
+  moved[0].seq = 12;
+  moved[1].seq = 13;
+  put(moved);
+  const VerifyReport found = report();
+  EXPECT_EQ(found.count(Damage::kRecordMoved), 2u);
+  EXPECT_EQ(found.count(Damage::kRecordRemoved) + found.count(Damage::kRecordInserted) + found.count(Damage::kRecordChanged), 0u);
+}
+
+TEST_F(TamperTest, StoredBytesInAnotherOrder) {
+  below([&](rocksdb::DB& db, const auto& handles) {
+    ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(12), encode(record(30))).ok());
+    ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(30), encode(record(12))).ok());
+  });
+  const VerifyReport found = report();
+  EXPECT_EQ(found.count(Damage::kRecordMoved), 2u);
+  EXPECT_EQ(found.count(Damage::kUndecodable), 2u) << "each says another number";
+}
+
+TEST_F(TamperTest, ATailThatWasCutOffLeavesTraces) {
+  below([&](rocksdb::DB& db, const auto& handles) {
+    for (Seq seq = 36; seq <= kRecords; ++seq) ASSERT_TRUE(db.Delete({}, handles[kEvents], key_of(seq)).ok());
+  });
+  const VerifyReport found = report();
+  EXPECT_THAT(text_of(found, Damage::kTailCut, 36), HasSubstr("the tree has 40 entries, the last record is 35"));
+  EXPECT_EQ(found.count(Damage::kTailCut), 2u) << "the tree says so, and the checkpoint of 40";
+  EXPECT_EQ(found.count(Damage::kRolledBack), 0u);
+}
+
+TEST_F(TamperTest, AnOlderCopyHoldsTogetherAndACheckpointSawMore) {
+  rewrite(history(30));
+  const VerifyReport found = report();
+  EXPECT_THAT(text_of(found, Damage::kRolledBack, 31), HasSubstr("checkpoint-40 saw 40 records, and there are 30: an older copy"));
+  EXPECT_EQ(found.count(Damage::kRolledBack), 1u);
+  EXPECT_EQ(found.checkpoints, 2u);
+  for (const DamageFound& one : found.damage) EXPECT_EQ(one.damage, Damage::kRolledBack) << one.text;
+}
+
+// Who rewrites everything but what was signed is found between two checkpoints.
+TEST_F(TamperTest, ARewrittenLogIsLocatedBetweenCheckpoints) {
+  std::vector<Record> records = history(kRecords);
+  records[16].source = "10.9.9.9:1";
+  rewrite(records);
+  const VerifyReport found = report();
+  EXPECT_THAT(text_of(found, Damage::kCheckpointDiffers, 11),
+              HasSubstr("checkpoint-25 saw another log: records 11 to 25 are not what was signed, those before are"));
+  EXPECT_EQ(found.count(Damage::kCheckpointDiffers), 2u);
+  for (const DamageFound& one : found.damage) EXPECT_EQ(one.damage, Damage::kCheckpointDiffers) << one.text;
+}
+
+TEST_F(TamperTest, AnotherLogIsNamed) {
+  other_.append(history(kRecords));
+  rewritten_ = true;
+  const VerifyReport found = report();
+  EXPECT_EQ(found.count(Damage::kOtherLog), 3u);
+  EXPECT_THAT(found.damage[0].text, HasSubstr("the log was replaced, or this is another one"));
+}
+
+TEST_F(TamperTest, ATreeThatContradictsItselfIsFound) {
+  std::string hashes;
+  below([&](rocksdb::DB& db, const auto& handles) {
+    ASSERT_TRUE(db.Get({}, handles[kTree], key_of(16), &hashes).ok());
+    ASSERT_EQ(hashes.size(), 5 * sizeof(TreeHash));
+    hashes[4 * sizeof(TreeHash)] = static_cast<char>(hashes[4 * sizeof(TreeHash)] ^ 1);
+    ASSERT_TRUE(db.Put({}, handles[kTree], key_of(16), hashes).ok());
+  });
+  const VerifyReport found = report();
+  EXPECT_THAT(text_of(found, Damage::kTreeDiffers, 16), HasSubstr("the tree at entry 16 contradicts itself"));
+  EXPECT_EQ(found.count(Damage::kRecordChanged), 0u);
+}
+
+TEST_F(TamperTest, AFalseCheckpointRecordIsFound) {
+  std::vector<Record> records = history(kRecords);
+  records[30].event = CheckpointSigned{.size = 20, .root = std::string(64, 'a'), .key = "1f2e3d4c"};
+  records[31].event = CheckpointSigned{.size = 20, .root = to_hex(view_of(*root_at(20, log_.log().tree_nodes()))), .key = "1f2e3d4c"};
+  rewrite(records);
+  options_.checkpoints.clear();
+  const VerifyReport found = report();
+  EXPECT_EQ(found.count(Damage::kCheckpointDiffers), 1u);
+  EXPECT_THAT(found.damage[0].text, HasSubstr("record 31 (checkpoint_signed) saw another log"));
+  EXPECT_EQ(found.checkpoints, 1u);
+}
+
+// Chunks are 1024 records: what is above and between them is checked too.
+TEST(VerifyTree, LogsOfManyChunks) {
+  test::MemoryLog log;
+  std::vector<Record> records;
+  for (Seq seq = 1; seq <= 5000; ++seq) {
+    Record record;
+    record.seq = seq;
+    record.time = Time{1'700'000'000'000'000}.plus_seconds(static_cast<std::int64_t>(seq));
+    record.node = "n" + std::to_string(seq % 50);
+    record.request_id = "r" + std::to_string(seq);
+    record.event = PasswordVerified{{"aa"}};
+    records.push_back(std::move(record));
+  }
+  log.append(records);
+  for (const unsigned threads : {1u, 3u}) {
+    VerifyOptions options;
+    options.threads = threads;
+    std::uint64_t done = 0;
+    const Result<VerifyReport> report = verify(log.log(), [&](std::uint64_t now, std::uint64_t) { done = now; }, options);
+    ASSERT_TRUE(report);
+    EXPECT_TRUE(report->sound()) << (report->damage.empty() ? "" : report->damage[0].text);
+    EXPECT_EQ(report->records, 5000u);
+    EXPECT_GT(done, 4000u);
+  }
+  // Node 11/0 is the first above two chunks.
+  log.spoil([](rocksdb::DB& db, const auto& handles) {
+    const std::string key("\0\0\0\0\0\0\x8\0", 8);
+    std::string hashes;
+    ASSERT_TRUE(db.Get({}, handles[4], key, &hashes).ok());
+    ASSERT_EQ(hashes.size(), 12 * sizeof(TreeHash));
+    hashes.back() = static_cast<char>(hashes.back() ^ 1);
+    ASSERT_TRUE(db.Put({}, handles[4], key, hashes).ok());
+  });
+  const Result<VerifyReport> report = verify(log.log());
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->count(Damage::kTreeDiffers), 1u);
+  EXPECT_THAT(report->damage[0].text, HasSubstr("the tree at entry 2048 contradicts itself"));
 }
 
 RC_GTEST_PROP(VerifyProperty, WhatTheLogWritesIsSound, ()) {

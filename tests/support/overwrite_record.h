@@ -15,7 +15,7 @@ namespace ledger::test {
 // Puts other bytes under a seq below 256. The log in `dir` must be closed.
 inline void overwrite_record(const std::filesystem::path& dir, Seq seq, const std::string& bytes) {
   std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  for (const char* name : {"default", "events", "index", "nodes"})
+  for (const char* name : {"default", "events", "index", "nodes", "tree"})
     families.emplace_back(name, rocksdb::ColumnFamilyOptions());
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;

@@ -27,7 +27,7 @@ inline std::vector<Record> all_records(const EventLog& log, std::vector<std::str
 }
 
 // The broken promises of a log; empty when all hold: seqs 1..head without a gap, times that never go back, the
-// stored projection is the fold of the records, the index lists exactly what the records say.
+// stored projection is the fold of the records, the index lists exactly what the records say, the tree is theirs.
 inline std::vector<std::string> broken_promises(const EventLog& log) {
   std::vector<std::string> problems;
   NodeTable folded;
@@ -47,6 +47,21 @@ inline std::vector<std::string> broken_promises(const EventLog& log) {
   }
   if (previous != log.head())
     problems.push_back("head is " + std::to_string(log.head()) + ", last record " + std::to_string(previous));
+
+  TreeEdge tree;
+  std::vector<TreeHash> completed;
+  const auto bytes = log.scan_bytes(1, UINT64_MAX, [&](Seq seq, std::string_view record) {
+    completed.clear();
+    tree.append(leaf_hash(record), &completed);
+    std::uint64_t index = seq - 1;
+    for (unsigned level = 0; level < completed.size(); ++level, index >>= 1)
+      if (const auto node = log.tree_nodes()(level, index); !node || *node != completed[level])
+        problems.push_back("node " + std::to_string(level) + "/" + std::to_string(index) + " of the tree is wrong");
+    return true;
+  });
+  if (!bytes) problems.push_back(bytes.error().message);
+  if (const auto head = log.tree(); !head || !(*head == tree.head()) || log.tree_size() != tree.size())
+    problems.push_back("the tree is not that of the records");
 
   std::size_t stored = 0;
   const auto nodes = log.each_node([&](std::string_view name, const Result<NodeState>& state) {

@@ -57,6 +57,11 @@ bool write(Record record, const ExportOptions& options, const LineSink& sink, Ex
 
 void add_hole(ExportReport& report, Hole hole) {
   ++report.hole_count;
+  // All that is in one archive which is not here is one hole.
+  if (hole.to != 0 && !report.holes.empty() && report.holes.back().to != 0 && report.holes.back().reason == hole.reason) {
+    report.holes.back().to = hole.to;
+    return;
+  }
   if (report.holes.size() < kHoles) report.holes.push_back(std::move(hole));
 }
 
@@ -75,7 +80,11 @@ Result<ExportReport> export_log(const EventLog& log, const ExportOptions& option
     if (record)
       written = write(*record, options, sink, report);
     else
-      add_hole(report, {.seq = seq, .line = 0, .after = last, .reason = record.error().message});
+      add_hole(report, {.seq = seq,
+                        .line = 0,
+                        .after = last,
+                        .reason = record.error().message,
+                        .to = record.error().code == Errc::archived ? seq : 0});
     last = seq;
     return written;
   });

@@ -116,8 +116,8 @@ class Archivist {
 
   // Keep so much in the store.
   struct Policy {
-    std::optional<std::int64_t> age_s;
-    std::optional<std::uint64_t> bytes;
+    std::optional<std::int64_t> age_s{};
+    std::optional<std::uint64_t> bytes{};
     bool is_set() const { return age_s || bytes; }
   };
   // One archive at most; nullopt: the policy is met, as far as whole archives go.
@@ -128,9 +128,9 @@ class Archivist {
 
   // Exactly one of node, seqs and times. Errc::invalid says what is missing.
   struct HoldRequest {
-    std::string node;
+    std::string node{};
     Seq from = 0, to = 0;
-    std::optional<Time> since, until;
+    std::optional<Time> since{}, until{};
   };
   struct Done {
     std::string hold;

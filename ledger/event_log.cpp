@@ -22,9 +22,7 @@
 namespace ledger {
 namespace {
 
-// A store from which nothing was dropped is still of the format that older programs read.
-constexpr const char* kStoreFormat = "1";
-constexpr const char* kStoreFormatWithArchives = "2";
+constexpr int kStoreFormat = 1;
 
 using rocksdb::Slice;
 using rocksdb::Status;
@@ -169,12 +167,11 @@ constexpr std::uint64_t kTreeBuildBatch = 4096;
 
 // In `default`, one for each range that was dropped: the prefix and `from`; big-endian `to`, the times of the first and
 // of the last record, the stage, the digest.
-constexpr std::string_view kArchivedPrefix_ = "archived/";
-const Slice kArchivedPrefix(kArchivedPrefix_.data(), kArchivedPrefix_.size());
+constexpr std::string_view kArchivedPrefix = "archived/";
 constexpr std::size_t kArchivedBytes = 3 * kSeqBytes + 1 + sizeof(TreeHash);
 
 std::string archived_key(Seq from) {
-  std::string key(kArchivedPrefix_);
+  std::string key(kArchivedPrefix);
   put_seq(key, from);
   return key;
 }
@@ -190,9 +187,9 @@ std::string archived_value(const ArchivedRange& range) {
 }
 
 std::optional<ArchivedRange> parse_archived(const Slice& key, const Slice& value) {
-  if (key.size() != kArchivedPrefix_.size() + kSeqBytes || value.size() != kArchivedBytes) return std::nullopt;
+  if (key.size() != kArchivedPrefix.size() + kSeqBytes || value.size() != kArchivedBytes) return std::nullopt;
   ArchivedRange range;
-  range.from = get_seq(key.data() + kArchivedPrefix_.size());
+  range.from = get_seq(key.data() + kArchivedPrefix.size());
   range.to = get_seq(value.data());
   range.first_time.micros = static_cast<std::int64_t>(get_seq(value.data() + kSeqBytes));
   range.last_time.micros = static_cast<std::int64_t>(get_seq(value.data() + 2 * kSeqBytes));
@@ -376,7 +373,7 @@ struct EventLog::State {
     Status status = db->Get({}, handles[kMeta], "format", &format);
     if (status.IsNotFound() && may_create) {
       rocksdb::WriteBatch batch;
-      batch.Put(handles[kMeta], "format", kStoreFormat);
+      batch.Put(handles[kMeta], "format", std::to_string(kStoreFormat));
       batch.Put(handles[kMeta], "id", random_hex(8));
       batch.Put(handles[kMeta], kTreeIsWhole, "1");
       rocksdb::WriteOptions write;
@@ -384,14 +381,14 @@ struct EventLog::State {
       if (status = db->Write(write, &batch); !status.ok()) return error_of(status, dir);
       // From here on the store has a table, and check_wal() can tell it from one that is being made.
       if (status = db->Flush({}, handles[kMeta]); !status.ok()) return error_of(status, dir);
-      format = kStoreFormat;
+      format = std::to_string(kStoreFormat);
     } else if (!status.ok()) {
       return error_of(status, dir);
     }
-    if (format != kStoreFormat && format != kStoreFormatWithArchives)
+    if (format != std::to_string(kStoreFormat))
       return Error{Errc::invalid, "the log in " + dir.string() + " has store format " + printable(format, 20) +
-                                      "; this program reads formats " + kStoreFormat + " and " +
-                                      kStoreFormatWithArchives + ": use the ledger that wrote it, or a newer one"};
+                                      "; this program reads format " + std::to_string(kStoreFormat) +
+                                      ": use the ledger that wrote it, or a newer one"};
     return checked(db->Get({}, handles[kMeta], "id", &id));
   }
 
@@ -407,7 +404,8 @@ struct EventLog::State {
   Result<void> load_archived() {
     std::vector<ArchivedRange> ranges;
     const auto it = iterate(kMeta);
-    for (it->Seek(kArchivedPrefix); it->Valid() && it->key().starts_with(kArchivedPrefix); it->Next()) {
+    const Slice prefix(kArchivedPrefix.data(), kArchivedPrefix.size());
+    for (it->Seek(prefix); it->Valid() && it->key().starts_with(prefix); it->Next()) {
       const std::optional<ArchivedRange> range = parse_archived(it->key(), it->value());
       if (!range)
         return Error{Errc::corrupt, "the log in " + dir.string() + " does not say rightly what was archived; keep a " +
@@ -575,7 +573,6 @@ Result<void> EventLog::drop(const ArchivedRange& range, std::span<const Seq> kep
   ranges.push_back(range);
   state_->shelf->put(std::move(ranges));
   rocksdb::WriteBatch batch;
-  batch.Put(state_->handles[kMeta], "format", kStoreFormatWithArchives);
   batch.Put(state_->handles[kMeta], archived_key(range.from), archived_value(range));
   Seq from = range.from;
   for (const Seq seq : kept) {

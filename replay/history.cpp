@@ -198,11 +198,11 @@ Result<Seq> last_seq_until(const EventLog& log, Time at) {
     Seq probe = middle;
     Result<Record> record = log.read(probe);
     if (!record && record.error().code == Errc::archived) {
-      const ArchivedRange range = range_of(log, probe).value_or(ArchivedRange{.from = probe, .to = probe});
-      if (range.last_time <= at)
-        low = std::max(middle, std::min(range.to, high));
+      const std::optional<ArchivedRange> range = range_of(log, probe);
+      if (range && range->last_time <= at)
+        low = std::max(middle, std::min(range->to, high));
       else
-        high = std::max(low, range.from - 1);
+        high = std::max(low, (range ? range->from : middle) - 1);
       continue;
     }
     // A record that cannot be read tells no time: ask its next readable neighbour below `high`.

@@ -4,6 +4,7 @@
 #include <istream>
 
 #include "ledger/event_json.h"
+#include "replay/hole_line.h"
 
 namespace ledger::replay {
 namespace {
@@ -138,6 +139,8 @@ Result<ExportReport> export_node(const EventLog& log, std::string_view node, con
 Result<void> export_node_history(const EventLog& log, std::string_view node, const LineSink& sink) {
   const Result<ExportReport> report = export_node(log, node, {}, sink);
   if (!report) return report.error();
+  for (const Hole& hole : report->holes)
+    if (!sink(hole_line(hole))) return not_written(hole.seq);
   return {};
 }
 

@@ -11,6 +11,7 @@
 
 #include "ledger/event_json.h"
 #include "ledger/journal.h"
+#include "replay/hole_line.h"
 
 namespace ledger::replay {
 namespace {
@@ -383,6 +384,10 @@ Result<void> each_line(std::istream& in, const Cut& at, const Progress& progress
   while (lines.next(line)) {
     if (progress && lines.number() % 4096 == 0) progress(done_before + lines.bytes(), total);
     if (trim(line).empty()) continue;
+    if (std::optional<Hole> missing = hole_from_line(line)) {
+      hole(std::move(*missing));
+      continue;
+    }
     Result<Record> record = record_from_json(line);
     if (!record) {
       hole(Hole{.seq = 0, .line = lines.number(), .after = last, .reason = record.error().message});

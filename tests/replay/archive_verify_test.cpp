@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <boost/json.hpp>
+#include <sstream>
 
 #include "ledger/archivist.h"
 #include "ledger/checkpoint_keeper.h"
@@ -39,20 +40,24 @@ class ArchivedLog : public test::LedgerTest {
     verify_at_end_ = false;
     start();
     append_ok(ServerStarted{.version = "1", .client_ca = "c", .server_ca = "s", .ledger = "l", .clean = true});
-    registers("web-1", "aaaa");
+    comes("web-1", "aaaa");
     for (int i = 0; i < 10; ++i) {
       clock_.advance(3600);
-      registers("web-1", "aaaa");
-      registers("web-2", "cccc");
+      comes("web-1", "aaaa");
+      comes("web-2", "cccc");
     }
     clock_.advance(86400);
     for (int i = 0; i < 5; ++i) {
       clock_.advance(200);
-      registers("web-1", "bbbb");
+      comes("web-1", "bbbb");
     }
-    for (int i = 0; i < 10; ++i) registers("web-3", "dddd");
+    for (int i = 0; i < 10; ++i) comes("web-3", "dddd");
     ASSERT_TRUE(keeper_->sign(true));
     head_ = ledger_->log().head();
+  }
+  // Each from an address of its own.
+  void comes(const std::string& node, const std::string& password) {
+    EXPECT_TRUE(test::register_node(*ledger_, node, password, "10.0.0." + node.substr(4) + ":41000").outcome);
   }
   void start() {
     open();
@@ -73,10 +78,14 @@ class ArchivedLog : public test::LedgerTest {
   }
   const EventLog& log() const { return ledger_->log(); }
   fs::path archive(Seq from, Seq to) const { return dir_ / "archives" / archive_name(from, to); }
+  // Without the timeline, whose records go with the history.
   Explanation explain_at(const std::string& node, Seq seq) const {
     const Result<History> history = history_from_log(log(), node, Cut{.seq = seq, .time = {}});
     EXPECT_TRUE(history) << history.error().message;
-    return explain(*history);
+    Explanation explanation = explain(*history);
+    explanation.timeline = {};
+    explanation.refusal = nullptr;
+    return explanation;
   }
   std::string told(const std::string& node, Seq seq) const {
     const Result<History> history = history_from_log(log(), node, Cut{.seq = seq, .time = {}});
@@ -142,6 +151,19 @@ TEST_F(ArchivedLog, WithoutItsArchivesItSaysWhatItDoesNotKnow) {
   EXPECT_THAT(then.summary, HasSubstr("the latest records of web-1 are in an archive that is not here"));
   const auto by_time = history_from_log(log(), "web-1", Cut{.seq = {}, .time = clock_.now().plus_seconds(-2 * 86400)});
   ASSERT_TRUE(by_time) << by_time.error().message;
+
+  // Who asks the server for the history is told the same.
+  std::stringstream lines;
+  ASSERT_TRUE(export_node_history(log(), "web-1", [&](std::string_view line) {
+    lines << line;
+    return true;
+  }));
+  const auto sent = history_from_stream(lines, "web-1");
+  ASSERT_TRUE(sent) << sent.error().message;
+  const Explanation received = explain(*sent);
+  EXPECT_EQ(received.cause, judged.cause);
+  EXPECT_EQ(received.confidence, judged.confidence);
+  EXPECT_THAT(received.warnings, ::testing::IsSupersetOf(judged.warnings));
 
   const VerifyReport report = verified();
   EXPECT_TRUE(report.sound()) << report.damage.front().text;
@@ -225,7 +247,9 @@ TEST_F(ArchivedLog, WhatWasRemovedIsSaidAndTheRestStillProves) {
 
 TEST_F(ArchivedLog, TheHoldIsPartOfTheNodesHistory) {
   ASSERT_TRUE(archivist_->hold({.node = "Web-1"}, kOps));
-  const Explanation told_of = explain_at("web-1", log().head());
+  const Result<History> history = history_from_log(log(), "web-1");
+  ASSERT_TRUE(history) << history.error().message;
+  const Explanation told_of = explain(*history);
   const auto& steps = told_of.timeline.steps;
   ASSERT_FALSE(steps.empty());
   EXPECT_EQ(steps.back().record->kind(), Kind::legal_hold_placed);

@@ -41,6 +41,7 @@ class Admin {
   Response triage_nodes(const Request& request) const;
   Response look_up_record(const Request& request) const;
   Response import_entries(const Request& request, std::string_view what);  // admin_import.cpp
+  Response record_export(const Request& request);                          // admin_export.cpp
 
   Ledger& ledger_;
   const Credentials& credentials_;

@@ -18,6 +18,7 @@ import tarfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import check_proof
 
+
 def need(truth, why):
     if not truth:
         raise ValueError(why)

@@ -451,8 +451,8 @@ constexpr const char* kFooter =
     "that every record can be read and is the line of records.jsonl, that the records are those of the\n"
     "log that the checkpoint signed, that none of the range is missing, and how the log grew.\n\n"
     "Without --key the key inside the bundle is used, which shows only that its parts fit together:\n"
-    "whoever makes a bundle up signs it with a key of his own. Get the log's key (one line, cred/checkpoint.pub\n"
-    "of the server) by another way, once, and keep it.\n\n"
+    "whoever makes a bundle up signs it with a key of his own. Get the log's key (one line,\n"
+    "cred/checkpoint.pub of the server) by another way, once, and keep it.\n\n"
     "Examples:\n"
     "  ledger verify-bundle june.tar.zst --key checkpoint.pub\n"
     "  ledger verify-bundle july.tar.zst --key checkpoint.pub --previous june.tar.zst\n"
@@ -503,6 +503,12 @@ std::string sentence_of(const replay::BundleFinding& found) {
   return (text.empty() ? "the bundle" : text) + ": " + found.text;
 }
 
+void print_wrapped(std::string_view label, const std::string& text) {
+  const std::vector<std::string> lines = replay::wrap_text(text, 100 - label.size());
+  for (std::size_t i = 0; i < lines.size(); ++i)
+    fmt::print("{}{}\n", i == 0 ? std::string(label) : std::string(label.size(), ' '), lines[i]);
+}
+
 void print_manifest(const replay::BundleReport& report) {
   const replay::Manifest& manifest = *report.manifest;
   fmt::print("log         {}\n", printable(origin_of(manifest.ledger), 60));
@@ -548,8 +554,8 @@ int check(const CheckArguments& arguments) {
     return report->holds() ? 0 : 1;
   }
   if (report->manifest) print_manifest(*report);
-  for (const std::string& warning : report->warnings) fmt::print("beware: {}\n", warning);
-  for (const replay::BundleFinding& found : report->findings) fmt::print("wrong: {}\n", sentence_of(found));
+  for (const std::string& warning : report->warnings) print_wrapped("beware: ", warning);
+  for (const replay::BundleFinding& found : report->findings) print_wrapped("wrong: ", sentence_of(found));
   if (report->finding_count > report->findings.size())
     fmt::print("... and {} more\n", report->finding_count - report->findings.size());
   fmt::print("{}\n", report->holds() ? "holds" : "does not hold");

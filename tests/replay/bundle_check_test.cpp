@@ -376,7 +376,7 @@ TEST_F(BundleCheck, ATarThatIsSpoiltIsNoCrash) {
       put_file(spoilt, flipped);
       // Padding and the container's own fields say nothing; what the files say is what they said.
       const BundleReport report = check(spoilt);
-      if (report.holds()) EXPECT_EQ(report.records, 18U);
+      EXPECT_TRUE(!report.holds() || report.records == 18U) << at;
     }
   }
   put_file(dir_ / "junk", std::string(10'000, 'x'));

@@ -121,7 +121,8 @@ TEST_F(BundleWrite, ATarHoldsAsADirectoryDoes) {
     const BundleReport report = check(tar);
     EXPECT_TRUE(report.holds() && report.is_proved) << told(report);
     EXPECT_EQ(report.records, 7U);
-    if (!compress) EXPECT_THAT(python(tar, signer_.verifier().str()), HasSubstr("holds records 3 9 of"));
+    if (compress) continue;  // Python's tarfile cannot read it
+    EXPECT_THAT(python(tar, signer_.verifier().str()), HasSubstr("holds records 3 9 of"));
   }
 }
 

@@ -384,7 +384,7 @@ class Check {
     for (;;) {
       const Result<std::optional<BundleEntry>> entry = (*reader)->next();
       if (!entry) {
-        if (seen_.empty()) return entry.error();
+        if (seen_.empty() && report_.finding_count == 0) return entry.error();
         findings_.add("", "", entry.error().message);
         break;
       }

@@ -154,7 +154,7 @@ TEST_F(BundleCheck, ARecordThatWasRewrittenEverywhereIsStillFound) {
   std::string stored(kRecordsMagic), lines, rows = audit_header(AuditFormat::csv);
   for (Record record : test::every_kind()) {
     if (record.seq < 3 || record.seq > 20) continue;
-    if (record.seq == 9) record.source = "10.9.9.9:1";
+    if (record.seq == 9) record.source = "[fd00::18]:41234";
     stored += frame_of(record.seq, encode(record));
     lines += to_json_line(record) + "\n";
     rows += audit_line(AuditFormat::csv, record, {log().id(), "0.1.0"});

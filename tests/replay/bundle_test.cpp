@@ -56,7 +56,8 @@ TEST_F(ManifestTest, WhatWeWouldNotWriteIsRefused) {
   refused("\"redacted\": []", "\"redacted\": [\"names\"]", "is redacted and lists stored records");
   refused("\"name\":\"README.txt\"", "\"name\":\"../passwd\"", "has no files");
   refused("\"name\":\"README.txt\"", "\"name\":\"manifest.json\"", "has no files");
-  refused("\"name\":\"records.proof\"", "\"name\":\"records.ocsf\"", "has no files");  // the order
+  refused("\"name\":\"records.proof\"", "\"name\":\"records.ocsf\"", "does not list records.proof");
+  refused("\"name\":\"checkpoint\"", "\"name\":\"consistency.proof\"", "has no files");  // out of order
   refused("\"previous\": null", "\"previous\": {\"size\":1,\"root\":\"00\"}", "has no previous");
   refused("}\n", "", "is no JSON");
   EXPECT_FALSE(parse_manifest(std::string(kMaxSmallFile + 1, ' ')));

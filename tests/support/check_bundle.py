@@ -46,6 +46,7 @@ def read(path):
 
 
 def signed_text(note, key):
+    need(note.endswith("\n"), "a note is cut off")
     text, _, signatures = note.rpartition("\n\n")
     for line in signatures.splitlines():
         _, name, encoded = line.split(" ")

@@ -143,6 +143,11 @@ std::string fault_of(const Manifest& manifest) {
   if (manifest.previous) needed.push_back(kBundleConsistency);
   for (const std::string_view name : needed)
     if (manifest.find(name) == nullptr) return "it does not list " + std::string(name);
+  const auto extra = std::count_if(manifest.files.begin(), manifest.files.end(), [](const BundleFile& file) {
+    return is_large_bundle_file(file.name) == true && file.name != kBundleRecords && file.name != kBundleProof &&
+           file.name != kBundleLines;
+  });
+  if (extra > 1) return "it lists more than one further format";
   if (!manifest.proves() && (manifest.find(kBundleRecords) != nullptr || manifest.find(kBundleProof) != nullptr))
     return "it is redacted and lists stored records";
   if (!manifest.proves() && !manifest.is_signed) return "it is redacted and not signed";

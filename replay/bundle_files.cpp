@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <set>
+#include <utility>
 
 namespace ledger::replay {
 namespace {
@@ -142,12 +143,13 @@ class TarReader final : public BundleReader {
     const void* bytes = nullptr;
     std::size_t size = 0;
     la_int64_t offset = 0;
-    const int status = archive_read_data_block(reader_.get(), &bytes, &size, &offset);
-    if (status == ARCHIVE_EOF) return std::string_view();
-    if (status != ARCHIVE_OK) return damaged(reason_of(reader_.get()));
+    while (size == 0) {
+      const int status = archive_read_data_block(reader_.get(), &bytes, &size, &offset);
+      if (status == ARCHIVE_EOF) return std::string_view();
+      if (status != ARCHIVE_OK) return damaged(reason_of(reader_.get()));
+    }
     if (offset != offset_) return damaged("it has a file with holes");
     offset_ += static_cast<la_int64_t>(size);
-    if (size == 0) return read();
     return std::string_view(static_cast<const char*>(bytes), size);
   }
 

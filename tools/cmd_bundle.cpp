@@ -430,7 +430,8 @@ int make_bundle(const EventLog& log, const BundleRequest& request) {
 void add_bundle_options(CLI::App& command, BundleArguments& arguments) {
   auto* bundle = command.add_option("--bundle", arguments.path,
                                     "Write evidence for an auditor: a directory, or a tar (.tar, .tar.zst)");
-  for (const char* other : {"--input", "--output", "--zstd", "--cursor"}) bundle->excludes(command.get_option(other));
+  for (const char* other : {"--input", "--output", "--zstd", "--cursor", "--follow", "--send-to"})
+    bundle->excludes(command.get_option(other));
   command
       .add_option("--since-bundle", arguments.since,
                   "The last bundle, or its checkpoint: go on behind it, and prove that the log grew out of it")
@@ -438,7 +439,7 @@ void add_bundle_options(CLI::App& command, BundleArguments& arguments) {
   auto* record = command.add_flag("--record", arguments.record, "Record a plain export, too; needs --output")
                      ->needs(command.get_option("--output"))
                      ->excludes(bundle);
-  for (const char* other : {"--input", "--cursor"}) record->excludes(command.get_option(other));
+  for (const char* other : {"--input", "--cursor", "--follow"}) record->excludes(command.get_option(other));
   command.add_option("--actor", arguments.actor, "Who exports, for the record (default: you@this-host)");
 }
 

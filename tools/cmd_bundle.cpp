@@ -349,6 +349,8 @@ class Making {
   Result<void> publish() {
     if (::rename(made().c_str(), path_.c_str()) != 0) return cannot("rename", made());
     if (const Result<void> synced = sync_directory(path_.parent_path()); !synced) return synced;
+    std::error_code ignored;  // write_file() tells
+    fs::create_directory(exported_checkpoint_file(request_.data_dir).parent_path(), ignored);
     const Result<void> kept = write_file(exported_checkpoint_file(request_.data_dir), checkpoint_.note.str(), kPublicMode);
     if (!kept)
       std::fprintf(stderr, "ledger: the next bundle will not prove growth from this one by itself (use --since-bundle): %s\n",
@@ -428,8 +430,18 @@ int make_bundle(const EventLog& log, const BundleRequest& request) {
 }
 
 void add_bundle_options(CLI::App& command, BundleArguments& arguments) {
-  auto* bundle = command.add_option("--bundle", arguments.path,
-                                    "Write evidence for an auditor: a directory, or a tar (.tar, .tar.zst)");
+  const CLI::Validator is_name_of_one(
+      [](const std::string& path) -> std::string {
+        for (const char* other : {".gz", ".tgz", ".zip", ".zst", ".xz", ".bz2", ".7z"})
+          if (path.ends_with(other) && !replay::is_tar_name(path))
+            return "a bundle is a directory, or a tar whose name ends in .tar or .tar.zst";
+        return "";
+      },
+      "");
+  auto* bundle = command
+                     .add_option("--bundle", arguments.path,
+                                 "Write evidence for an auditor: a directory, or a tar (.tar, .tar.zst)")
+                     ->check(is_name_of_one);
   for (const char* other : {"--input", "--output", "--zstd", "--cursor", "--follow", "--send-to"})
     bundle->excludes(command.get_option(other));
   command

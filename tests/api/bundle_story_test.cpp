@@ -189,6 +189,7 @@ TEST_F(BundleStory, PathsThatAreTakenAndOptionsThatDoNotGoTogether) {
   for (const char* other : {"--output x", "--zstd", "--cursor x", "--input x", "--record"})
     EXPECT_EQ(exported(std::string("--bundle a ") + other).status, 2) << other;
   EXPECT_EQ(exported("--since-bundle a").status, 2);
+  EXPECT_EQ(exported("--bundle a.tar.gz").status, 2);
   EXPECT_EQ(exports().size(), 0U);
   EXPECT_EQ(handed_out(), (std::set<std::string>{"there", "cut.part"}));
 }

@@ -69,13 +69,18 @@ Result<Delivery::Step> Delivery::look(const EventLog& log) {
   if (!piece) return piece.error();
   for (const replay::Hole& hole : piece->holes)
     if (++holes_ <= kHolesTold)
-      tell("record " + std::to_string(hole.seq) + " cannot be sent: " + printable(hole.reason, 300));
+      tell("record " + std::to_string(hole.seq) + (hole.to > hole.seq ? " to " + std::to_string(hole.to) : "") +
+           " cannot be sent: " + printable(hole.reason, 300));
   if (!piece->lines.empty()) {
     piece_ = std::move(*piece);
     mark_.sending = piece_.seen;
     return send(log);
   }
   mark_.taken = piece->seen;
+  if (!piece->absent.empty())
+    return Error{Errc::archived, "nothing is sent behind record " + std::to_string(mark_.taken) + ": " +
+                                     printable(piece->absent, 1000) +
+                                     "; bring the archive back or say where it is with --archives"};
   mark_.sending = 0;
   if (mark_.taken >= kept_.taken + kKeepEvery)
     if (const Result<void> kept = keep(); !kept) return kept.error();

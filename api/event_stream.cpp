@@ -1,5 +1,6 @@
 #include "api/event_stream.h"
 
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -126,10 +127,13 @@ class EventStreams::Source : public BodySource, public std::enable_shared_from_t
     if (!tail) return {.bytes = ": the log cannot be read: " + printable(tail.error().message, 300) + "\n\n", .last = true};
     Piece piece;
     for (const replay::Hole& hole : tail->holes)
-      piece.bytes += ": record " + std::to_string(hole.seq) + " is missing: " + printable(hole.reason, 300) + "\n\n";
+      piece.bytes += ": missing " + std::to_string(hole.seq) + ".." + std::to_string(std::max(hole.seq, hole.to)) + ": " +
+                     printable(hole.reason, 300) + "\n\n";
     for (const replay::TailLine& line : tail->lines) piece.bytes += event_of(line);
     seen_ = tail->seen;
     piece.ready = tail->more;
+    if (!tail->absent.empty() && tail->lines.empty())
+      return {.bytes = piece.bytes + ": " + printable(tail->absent, 1000) + "\n\n", .last = true};
     const Clock::time_point now = Clock::now();
     if (piece.bytes.empty()) return {.bytes = silence(now).bytes, .ready = tail->more};
     said_ = now;

@@ -30,9 +30,10 @@ struct TailLine {
 
 struct TailPiece {
   std::vector<TailLine> lines;
-  std::vector<Hole> holes;  // records that cannot be read, and numbers that the log does not hold (any more)
+  std::vector<Hole> holes;  // what cannot be read, or was removed with its archive
   Seq seen = 0;             // what is behind this one is the next piece's; `after` when there was nothing
   bool more = false;        // the log has, or had just now, records behind `seen`
+  std::string absent;       // not empty: what follows `seen` is in an archive that is not here. Nobody passes it over
 };
 
 // options.range and with_header are passed over: where to begin is `after`.

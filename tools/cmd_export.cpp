@@ -200,6 +200,8 @@ Result<void> check_live(const Arguments& arguments) {
   if (live.destination.url.empty() &&
       (!live.ca_file.empty() || !live.cert_file.empty() || !live.key_file.empty() || !live.sign_key_file.empty()))
     return wrong("--send-ca, --send-cert, --send-key and --sign-key need --send-to");
+  if (arguments.is_live() && (!arguments.bundle.path.empty() || arguments.bundle.record))
+    return wrong("--bundle and --record are of exports that end; they do not go with --follow or --send-to");
   if (live.cert_file.empty() != live.key_file.empty()) return wrong("--send-cert and --send-key go together");
   if (live.follow && !arguments.redact.empty() && arguments.redact_key.empty())
     return wrong("--redact with --follow needs --redact-key: with a key of its own, every start would make other pseudonyms");
@@ -211,6 +213,7 @@ Result<void> check_live(const Arguments& arguments) {
 int run_live(Arguments& arguments, replay::ExportOptions options) {
   LiveExport& live = arguments.live;
   live.data_dir = arguments.data_dir;
+  live.archives = arguments.archives;
   live.format = arguments.format;
   live.output = arguments.output;
   live.cursor = arguments.cursor;

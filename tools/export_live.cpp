@@ -247,7 +247,7 @@ int export_live(LiveExport live) {
   const StopSignal stop;
   const auto status_of = [](const Error& error) { return error.code == Errc::invalid ? 2 : 1; };
   if (const Result<void> read = read_files(live, stop); !read) return fail(read.error()), status_of(read.error());
-  Result<FollowedLog> log = FollowedLog::open(live.data_dir);
+  Result<FollowedLog> log = FollowedLog::open(live.data_dir, live.archives);
   if (!log) return fail(log.error());
   Run run(std::move(live), std::move(*log));
   if (const Result<void> ready = run.prepare(stop); !ready) return fail(ready.error()), status_of(ready.error());

@@ -10,7 +10,7 @@
 namespace ledger::tools {
 
 struct LiveExport {
-  std::string data_dir, format, output, cursor;  // output empty: standard output; cursor empty: none
+  std::string data_dir, archives, format, output, cursor;  // output empty: standard output; cursor empty: none
   bool zstd = false;
   bool follow = false;             // else it ends when everything is delivered that there is now
   replay::ExportOptions records;   // the range too

@@ -27,14 +27,14 @@ int sync_file(const std::filesystem::path& path) {
 
 }  // namespace
 
-FollowedLog::FollowedLog(std::filesystem::path dir, std::unique_ptr<EventLog> log)
-    : dir_(std::move(dir)), id_(log->id()), log_(std::move(log)) {}
+FollowedLog::FollowedLog(std::filesystem::path dir, std::filesystem::path archives, std::unique_ptr<EventLog> log)
+    : dir_(std::move(dir)), archives_(std::move(archives)), id_(log->id()), log_(std::move(log)) {}
 
-Result<FollowedLog> FollowedLog::open(const std::string& data_dir) {
+Result<FollowedLog> FollowedLog::open(const std::string& data_dir, const std::string& archives) {
   const std::filesystem::path dir = std::filesystem::path(data_dir) / "events";
-  Result<std::unique_ptr<EventLog>> log = EventLog::follow({.dir = dir});
+  Result<std::unique_ptr<EventLog>> log = EventLog::follow({.dir = dir, .archives = archives});
   if (!log) return log.error();
-  return FollowedLog(dir, std::move(*log));
+  return FollowedLog(dir, archives, std::move(*log));
 }
 
 Result<void> FollowedLog::catch_up() {
@@ -44,7 +44,7 @@ Result<void> FollowedLog::catch_up() {
     return {};
   }
   if (++failures_ > kOpenAgain) return caught_up.error();
-  Result<std::unique_ptr<EventLog>> again = EventLog::follow({.dir = dir_});
+  Result<std::unique_ptr<EventLog>> again = EventLog::follow({.dir = dir_, .archives = archives_});
   if (again && (*again)->id() != id_)
     return Error{Errc::conflict, "there is another log in " + dir_.string() + " now: " + (*again)->id() + ", not " + id_};
   if (again) log_ = std::move(*again);

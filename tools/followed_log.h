@@ -12,7 +12,8 @@ namespace ledger::tools {
 
 class FollowedLog {
  public:
-  static Result<FollowedLog> open(const std::string& data_dir);
+  // `archives`: where archives are looked for; empty: <data-dir>/archives.
+  static Result<FollowedLog> open(const std::string& data_dir, const std::string& archives = "");
 
   // Brings the log up to date. Fails when that has failed several times, or when there is another log in the directory.
   Result<void> catch_up();
@@ -23,8 +24,8 @@ class FollowedLog {
   const EventLog& log() const { return *log_; }
 
  private:
-  FollowedLog(std::filesystem::path dir, std::unique_ptr<EventLog> log);
-  std::filesystem::path dir_;
+  FollowedLog(std::filesystem::path dir, std::filesystem::path archives, std::unique_ptr<EventLog> log);
+  std::filesystem::path dir_, archives_;
   std::string id_;
   std::unique_ptr<EventLog> log_;
   int failures_ = 0;

@@ -13,6 +13,7 @@
 #include "replay/lookup.h"
 #include "replay/record_source.h"
 #include "replay/render.h"
+#include "replay/tail.h"
 #include "replay/triage.h"
 #include "replay/verify.h"
 #include "tests/support/ledger_fixture.h"
@@ -243,6 +244,41 @@ TEST_F(ArchivedLog, WhatWasRemovedIsSaidAndTheRestStillProves) {
   EXPECT_EQ(registers("web-1", "aaaa"), Ruling::admit_known) << "the projection does not depend on it";
   // A removed archive whose hole in the index is filled again by hand is not believed.
   EXPECT_EQ(log().read(5).error().code, Errc::archived);
+}
+
+// Who follows the log gets what archives hold, stops before one that may come back, and hears of one that will not.
+TEST_F(ArchivedLog, ItsTailPassesOverNothingThatMayComeBack) {
+  const std::string all = exported();
+  seal();
+  const auto tail = [&](Seq after) {
+    std::string lines;
+    const auto piece = read_tail(log(), after, {}, {.until = head_});
+    EXPECT_TRUE(piece) << piece.error().message;
+    for (const TailLine& line : piece->lines) lines += line.text;
+    return std::pair(*piece, lines);
+  };
+  EXPECT_EQ(tail(0).second, all);
+  const fs::path away = dir_ / "away";
+  fs::rename(archive(11, 20), away);
+  const TailPiece stopped = tail(0).first;
+  EXPECT_THAT(stopped.absent, HasSubstr("which is not in"));
+  EXPECT_THAT(stopped.holes, IsEmpty());
+  EXPECT_GE(stopped.seen, 10u);
+  EXPECT_EQ(stopped.lines.size(), stopped.seen);
+  const TailPiece still = tail(stopped.seen).first;
+  EXPECT_EQ(still.seen, stopped.seen);
+  EXPECT_FALSE(still.absent.empty());
+  fs::rename(away, archive(11, 20));
+  EXPECT_EQ(tail(0).second, all) << "as if nothing had been";
+  ASSERT_TRUE(archivist_->remove(1, kOps));
+  ASSERT_TRUE(archivist_->remove(11, kOps));
+  const TailPiece rest = tail(0).first;
+  EXPECT_EQ(rest.absent, "");
+  EXPECT_EQ(rest.seen, head_);
+  ASSERT_FALSE(rest.holes.empty());
+  EXPECT_THAT(rest.holes.back().reason, HasSubstr("removed"));
+  EXPECT_EQ(rest.holes.back().to, 20u);
+  EXPECT_LE(rest.holes.size(), 4u) << "not one for each record";
 }
 
 TEST_F(ArchivedLog, TheHoldIsPartOfTheNodesHistory) {

@@ -20,8 +20,8 @@ constexpr std::string_view kMagic = "LEDGARCH";
 constexpr std::uint32_t kFormat = 1;
 constexpr std::string_view kEnding = ".archive";
 constexpr std::size_t kNameDigits = 12;
-// Unpacked. Larger ones pack better; one of them is read for one record.
-constexpr std::size_t kBlockBytes = 128 << 10;
+// Unpacked; one of them is read for one record. Larger ones hardly pack better.
+constexpr std::size_t kBlockBytes = 32 << 10;
 constexpr std::uint32_t kMaxBlockBytes = 64 << 20;
 constexpr std::uint32_t kMaxHeaderBytes = 64 << 20;
 constexpr std::size_t kFixedBytes = kMagic.size() + 8;

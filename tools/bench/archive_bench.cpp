@@ -107,6 +107,7 @@ Reading read_all(const std::filesystem::path& dir, Seq total) {
 int run(Seq total) {
   const auto dir = std::filesystem::temp_directory_path() / fmt::format("archive-bench-{}", getpid());
   std::filesystem::remove_all(dir);
+  std::filesystem::create_directories(dir);
   make_log(dir, total);
   const auto each = [total](std::uint64_t bytes) { return static_cast<double>(bytes) / static_cast<double>(total); };
   const Reading store = read_all(dir, total);

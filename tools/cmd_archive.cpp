@@ -79,7 +79,8 @@ Result<json::object> act(const Arguments& arguments, const std::string& path, co
   options.server_name = "command-line";
   Result<std::unique_ptr<Ledger>> ledger = Ledger::open(std::move(options));
   if (ledger) {
-    Archivist archivist({.data_dir = arguments.data_dir}, **ledger);
+    const auto tell = [](bool, const std::string& line) { std::fprintf(stderr, "ledger: %s\n", line.c_str()); };
+    Archivist archivist({.data_dir = arguments.data_dir, .log = tell}, **ledger);
     Result<json::object> done = local(archivist);
     if (const Result<void> closed = (*ledger)->close(); !closed) return closed.error();
     return done;

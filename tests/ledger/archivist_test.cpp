@@ -13,6 +13,7 @@
 #include "ledger/checkpoint_keeper.h"
 #include "ledger/credentials.h"
 #include "ledger/event_codec.h"
+#include "ledger/operator.h"
 #include "tests/support/ledger_fixture.h"
 #include "tests/support/run_command.h"
 
@@ -43,7 +44,8 @@ class ArchivistTest : public test::LedgerTest {
     options.max_records = max_records_;
     options.may = [this](std::string_view step) {
       steps_.emplace_back(step);
-      return steps_left_ < 0 || steps_left_-- > 0;
+      if (step == dies_before_) disk_.fs->cut_power();
+      return step != dies_before_ && (steps_left_ < 0 || steps_left_-- > 0);
     };
     options.log = [this](bool is_problem, const std::string& line) {
       if (is_problem) problems_.push_back(line);
@@ -113,6 +115,7 @@ class ArchivistTest : public test::LedgerTest {
 
   std::uint64_t max_records_ = 8;
   int steps_left_ = -1;
+  std::string dies_before_;  // this step: the machine loses power
   std::vector<std::string> steps_, problems_;
   std::unique_ptr<CheckpointKeeper> keeper_;
   std::unique_ptr<Archivist> archivist_;
@@ -227,6 +230,52 @@ TEST_F(ArchivistTest, ACallThatIsStoppedAnywhereIsFinishedByTheNext) {
   EXPECT_THAT(*log().find(Index::node, "n1", 1, 8), IsEmpty());
   EXPECT_TRUE(log().read(1)) << "the token's record stays";
   verify_at_end_ = false;
+}
+
+// The machine dies before each step: what was never synced is gone, and nothing of the log is.
+TEST_F(ArchivistTest, APowerFailureAnywhereLosesNothing) {
+  start();
+  live(3);
+  sign();
+  const auto dies = [&](const char* step, const auto& call) {
+    const auto before = bytes_up_to(log().head());
+    dies_before_ = step;
+    EXPECT_FALSE(call()) << step;
+    dies_before_.clear();
+    archivist_.reset(), keeper_.reset(), ledger_.reset();
+    disk_.fs->restore_power();
+    start();
+    for (const auto& [seq, bytes] : before) {
+      const auto now = log().read_bytes(seq);
+      EXPECT_TRUE(now && *now == bytes)
+          << "record " << seq << ", died before: " << step;
+    }
+  };
+  for (const char* step : {"write", "read back", "record", "drop", "reclaim"}) {
+    dies(step, [&] { return archivist_->seal_next({}).has_value(); });
+    EXPECT_THAT(broken_promises(log()), IsEmpty()) << "died before: " << step;
+  }
+  seal();
+  verify_at_end_ = false;
+  Seq from = 1;
+  for (const char* step : {"mark removed", "remove index entries", "remove the file", "forget"}) {
+    const Seq to = from + 7;
+    dies_before_ = step;
+    EXPECT_FALSE(archivist_->remove(from, kOps)) << step;
+    dies_before_.clear();
+    archivist_.reset(), keeper_.reset(), ledger_.reset();
+    disk_.fs->restore_power();
+    start();
+    seal();  // goes on with what was recorded
+    EXPECT_FALSE(fs::exists(archives() / archive_name(from, to))) << step;
+    for (const char* node : {"n0", "n1", "n2", "n3"}) EXPECT_THAT(*log().find(Index::node, node, from, to), IsEmpty()) << step;
+    for (const ArchivedRange& range : log().archived())
+      if (range.from == from) {
+        EXPECT_EQ(range.stage, ArchivedRange::Stage::removed) << step;
+      }
+    EXPECT_TRUE(log().read(to + 2)) << "the next archive is as it was";
+    from = to + 1;
+  }
 }
 
 // A log is lived, sealed, stopped anywhere, and started again at random: it is always the log that it would have been.
@@ -423,6 +472,29 @@ TEST_F(ArchivistTest, AHoldStopsDroppingAndRemoving) {
   EXPECT_EQ(status[1].where, ArchiveStatus::Where::sealed);
   EXPECT_THAT(status[1].holds, SizeIs(1));
   EXPECT_TRUE(archivist_->remove(1, kOps));
+  verify_at_end_ = false;
+}
+
+// Whether the holder was seen after the first refusal cannot be told without the record of it.
+TEST_F(ArchivistTest, AcceptingIsCarefulWhereTheFirstRefusalIsAway) {
+  start();
+  const NodeName node = *NodeName::parse("web-1");
+  registers("web-1", "good");
+  registers("web-1", "badd");
+  registers("web-1", "good");
+  sign();
+  seal();
+  const auto accept = [&] { return accept_fingerprint(*ledger_, node, "badd", kOps); };
+  EXPECT_EQ(accept().error().code, Errc::conflict);
+  stop();
+  fs::remove_all(archives());
+  start();
+  EXPECT_EQ(accept().error().code, Errc::archived);
+  test::register_node(*ledger_, "web-1", "badd", "10.0.0.99:1");
+  EXPECT_EQ(accept().error().code, Errc::conflict) << "the holder may be alive";
+  OperatorAction forced = kOps;
+  forced.force = true;
+  EXPECT_TRUE(accept_fingerprint(*ledger_, node, "badd", forced));
   verify_at_end_ = false;
 }
 

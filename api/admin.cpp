@@ -243,6 +243,7 @@ Response Admin::answer(const Request& request) {
     if (get) return list_objects();
     return request.method == "POST" ? record_objects(request) : to_response(method_not_allowed("GET or POST"));
   }
+  if (path.size() == 1 && path[0] == "exports") return record_export(request);
   if (!get && path.size() < 3) return to_response(method_not_allowed("GET"));
   if (path.size() == 1 && path[0] == "status") {
     const Ledger::Stats stats = ledger_.stats();

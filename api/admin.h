@@ -50,6 +50,7 @@ class Admin {
   Response look_up_record(const Request& request) const;
   Response import_entries(const Request& request, std::string_view what);  // admin_import.cpp
   Response archives(const Request& request, const std::vector<std::string_view>& path);  // admin_archive.cpp
+  Response record_export(const Request& request);                          // admin_export.cpp
 
   Ledger& ledger_;
   const Credentials& credentials_;

@@ -11,25 +11,6 @@ namespace {
 
 constexpr std::size_t kHoles = 1000;
 
-struct Seqs {
-  Seq from = 1, to = 0;
-};
-
-Result<Seqs> seqs_of(const EventLog& log, const ExportRange& range) {
-  Seqs seqs{.from = range.from.seq.value_or(1), .to = std::min(log.head(), range.to.seq.value_or(UINT64_MAX))};
-  if (range.from.time) {
-    const Result<Seq> before = last_seq_until(log, Time{range.from.time->micros - 1});
-    if (!before) return before.error();
-    seqs.from = *before + 1;
-  }
-  if (range.to.time) {
-    const Result<Seq> last = last_seq_until(log, *range.to.time);
-    if (!last) return last.error();
-    seqs.to = std::min(seqs.to, *last);
-  }
-  return seqs;
-}
-
 Error not_written(Seq seq) {
   return {Errc::io, "the export could not be written further than record " + std::to_string(seq) +
                         "; check the room on the disk it goes to"};
@@ -68,6 +49,21 @@ void add_hole(ExportReport& report, Hole hole) {
 }
 
 }  // namespace
+
+Result<Seqs> seqs_of(const EventLog& log, const ExportRange& range) {
+  Seqs seqs{.from = range.from.seq.value_or(1), .to = std::min(log.head(), range.to.seq.value_or(UINT64_MAX))};
+  if (range.from.time) {
+    const Result<Seq> before = last_seq_until(log, Time{range.from.time->micros - 1});
+    if (!before) return before.error();
+    seqs.from = *before + 1;
+  }
+  if (range.to.time) {
+    const Result<Seq> last = last_seq_until(log, *range.to.time);
+    if (!last) return last.error();
+    seqs.to = std::min(seqs.to, *last);
+  }
+  return seqs;
+}
 
 std::optional<std::string> export_line(Record record, const ExportOptions& options) {
   if (!admits(options.kinds, record.kind()) || !admits(options.nodes, record.node)) return std::nullopt;

@@ -32,6 +32,7 @@ BORDERS = [
     ("Boost.Asio's TLS", r"boost/(asio|beast)/ssl", ("api/listener.cpp", "tools/bench/")),
     ("Boost.Beast", r"boost/beast", ("api/listener.cpp", "api/https_client.cpp", "tools/bench/")),
     ("Boost.Asio", r"boost/asio", ("api/", "tools/bench/")),
+    ("libarchive", r"archive(_entry)?\.h", ("replay/bundle_files.cpp",)),
     ("yaml-cpp", r"yaml-cpp/", ("api/kubeconfig.cpp",)),
     ("CLI11", r"CLI/", ("tools/",)),
     ("spdlog", r"spdlog/", ("api/", "tools/")),

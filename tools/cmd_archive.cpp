@@ -220,7 +220,7 @@ json::object verify_one(const std::string& path, const NoteVerifier* key, std::o
     before->reset();
   } else {
     const ArchiveReport report = check_archive(**file, key);
-    damage.assign(report.damage.begin(), report.damage.end());
+    for (const std::string& text : report.damage) damage.emplace_back(text);
     out["ledger"] = (*file)->ledger_id();
     out["from"] = (*file)->from(), out["to"] = (*file)->to();
     out["first_time"] = (*file)->first_time().to_string(), out["last_time"] = (*file)->last_time().to_string();

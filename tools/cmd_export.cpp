@@ -11,6 +11,7 @@
 #include "replay/export.h"
 #include "replay/redaction.h"
 #include "replay/triage.h"
+#include "tools/bundle_command.h"
 #include "tools/commands.h"
 #include "tools/export_file.h"
 #include "tools/export_live.h"
@@ -30,6 +31,9 @@ constexpr const char* kFooter =
     "once, whatever was killed when; on standard output a record may come twice after a crash, and none is lost.\n\n"
     "--redact replaces names or addresses by pseudonyms, the same for the same value within an export; with the same\n"
     "--redact-key also in the next one. Notes are left out.\n\n"
+    "With --bundle the records come with what proves them to somebody who has neither the log nor trust in who keeps\n"
+    "it: the signed checkpoint, proofs, sums and a README; `ledger verify-bundle` checks it anywhere. That it was made is\n"
+    "recorded in the log (export_created). Plain exports are recorded with --record only.\n\n"
     "--follow goes on with new records until it is stopped (Ctrl-C, SIGTERM), beside a server that runs, stops or starts.\n"
     "--send-to brings them to a consumer, with or without --follow, and tries again until they are taken:\n"
     "  tcp://host:601 tls://host:6514   syslog in octet-counted frames; every other format as lines. TCP has no answers:\n"
@@ -49,7 +53,9 @@ constexpr const char* kFooter =
     "  ledger export --kind password_rejected,token_rejected --format csv --output refused.csv\n"
     "  ledger export --cause REBUILT > rebuilt.jsonl           records of the nodes whose explanation says so now\n"
     "  ledger export --input june.jsonl --format csv --output june.csv     an export in another form, anywhere\n"
-    "  ledger export --node web-1 --output web-1.jsonl && ledger replay --node web-1 --input web-1.jsonl\n\n"
+    "  ledger export --node web-1 --output web-1.jsonl && ledger replay --node web-1 --input web-1.jsonl\n"
+    "  ledger export --bundle june.tar.zst --from 2024-06-01T00:00:00Z --to 2024-06-30T23:59:59Z\n"
+    "  ledger export --bundle july --since-bundle june.tar.zst        what came since\n\n"
     "Exit status: 0 complete, or stopped by a signal; 1 failed or some records could not be read; 2 wrong usage.\n";
 
 struct Arguments {
@@ -57,10 +63,22 @@ struct Arguments {
   std::vector<std::string> kinds, redact;
   std::optional<Seq> after_seq;
   bool zstd = false;
+  BundleArguments bundle;
   LiveExport live;  // --follow, --send-to and what belongs to it
 
   bool is_live() const { return live.follow || !live.destination.url.empty(); }
 };
+
+BundleRequest bundle_request(const Arguments& arguments, const replay::ExportOptions& options) {
+  BundleRequest request{.data_dir = arguments.data_dir,
+                        .what = options,
+                        .node = arguments.node,
+                        .cause = arguments.cause,
+                        .redacted = arguments.redact,
+                        .arguments = arguments.bundle};
+  if (request.arguments.actor.empty()) request.arguments.actor = default_actor();
+  return request;
+}
 
 Result<replay::ExportRange> range_of(const Arguments& arguments) {
   replay::ExportRange range;
@@ -218,6 +236,8 @@ int run(Arguments& arguments) {
     if (!nodes) return fail(nodes.error());
     options->nodes = std::move(*nodes);
   }
+  const BundleRequest request = bundle_request(arguments, *options);
+  if (!arguments.bundle.path.empty()) return make_bundle(**log, request);
   std::optional<ExportCursor> cursor;
   if (!arguments.cursor.empty()) {
     Result<ExportCursor> read = ExportCursor::resume(arguments.cursor, **log, arguments.format);
@@ -238,7 +258,10 @@ int run(Arguments& arguments) {
     cursor->bytes = *bytes;
     if (const Result<void> kept = cursor->write(arguments.cursor); !kept) return fail(kept.error());
   }
-  return tell_report(*report, arguments, !out->is_stdout());
+  const int told = tell_report(*report, arguments, !out->is_stdout());
+  if (told != 0 || !arguments.bundle.record) return told;
+  return record_file(arguments.data_dir, *report, arguments.format, arguments.output, filter_in_words(request, false),
+                     request.arguments.actor);
 }
 
 }  // namespace
@@ -291,6 +314,7 @@ void add_export(CLI::App& app, int& exit_code) {
   command->add_option("--max-pause", live.longest_pause_s, "Longest time between two attempts, in seconds")
       ->check(CLI::Range(1, 3600))
       ->capture_default_str();
+  add_bundle_options(*command, arguments->bundle);
   command->callback([arguments, &exit_code] { exit_code = run(*arguments); });
 }
 

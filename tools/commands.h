@@ -28,6 +28,7 @@ void add_verify(CLI::App& app, int& exit_code);
 void add_prove(CLI::App& app, int& exit_code);
 void add_verify_proof(CLI::App& app, int& exit_code);
 void add_archive(CLI::App& app, int& exit_code);
+void add_verify_bundle(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
 void add_agent(CLI::App& app, int& exit_code);
 void add_import(CLI::App& app, int& exit_code);

@@ -55,8 +55,7 @@ Result<Body> parse(const Request& request) {
     const std::string_view name(key.data(), key.size());
     const Result<bool> taken = take(body, name, item);
     if (!taken) return taken.error();
-    if (!*taken)
-      return Error{Errc::invalid, "field '" + printable(name, 60) + "' is unknown or of the wrong type"};
+    if (!*taken) return Error{Errc::invalid, "field '" + printable(name, 60) + "' is unknown or of the wrong type"};
   }
   if (body.action.actor.empty()) return Error{Errc::invalid, "field 'actor' is missing"};
   body.action.request_id = request.id;
@@ -82,8 +81,8 @@ Response answer_of(const Result<Archivist::Done>& done) {
 
 }  // namespace
 
-// GET archives; POST archives/seal, archives/remove, holds, holds/<id>/lift. One archive is sealed by one request: that
-// is what fits the time of a reply.
+// GET archives; POST archives/seal, archives/remove, holds, holds/<id>/lift. One archive is sealed by one request:
+// that is what fits the time of a reply.
 Response Admin::archives(const Request& request, const std::vector<std::string_view>& path) {
   const bool holds = path[0] == "holds";
   const bool list = !holds && path.size() == 1;
@@ -99,7 +98,8 @@ Response Admin::archives(const Request& request, const std::vector<std::string_v
   const Result<Body> body = parse(request);
   if (!body) return to_response(problem_of(body.error()));
   if (holds)
-    return answer_of(path.size() == 1 ? archivist_->hold(body->hold, body->action) : archivist_->lift(path[1], body->action));
+    return answer_of(path.size() == 1 ? archivist_->hold(body->hold, body->action)
+                                      : archivist_->lift(path[1], body->action));
   if (path[1] == "remove") return answer_of(archivist_->remove(body->hold.from, body->action));
   const Result<std::optional<Archivist::Sealed>> sealed = archivist_->seal_next(body->goal);
   if (!sealed) return to_response(problem_of(sealed.error()));

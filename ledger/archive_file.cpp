@@ -20,8 +20,8 @@ constexpr std::string_view kMagic = "LEDGARCH";
 constexpr std::uint32_t kFormat = 1;
 constexpr std::string_view kEnding = ".archive";
 constexpr std::size_t kNameDigits = 12;
-// Unpacked. Larger ones pack better; one of them is read for one record.
-constexpr std::size_t kBlockBytes = 128 << 10;
+// Unpacked; one of them is read for one record. Larger ones hardly pack better.
+constexpr std::size_t kBlockBytes = 32 << 10;
 constexpr std::uint32_t kMaxBlockBytes = 64 << 20;
 constexpr std::uint32_t kMaxHeaderBytes = 64 << 20;
 constexpr std::size_t kFixedBytes = kMagic.size() + 8;
@@ -135,8 +135,8 @@ void ArchiveBuilder::pack() {
   const std::size_t size = ZSTD_compress2(zstd_->zstd, packed.data(), packed.size(), raw_.data(), raw_.size());
   if (ZSTD_isError(size) != 0) fatal("zstd cannot compress");
   packed.resize(size);
-  blocks_.push_back({in_block_, static_cast<std::uint32_t>(size), static_cast<std::uint32_t>(raw_.size()),
-                     sha256_of(packed)});
+  blocks_.push_back(
+      {in_block_, static_cast<std::uint32_t>(size), static_cast<std::uint32_t>(raw_.size()), sha256_of(packed)});
   packed_ += packed;
   raw_.clear();
   in_block_ = 0;
@@ -145,8 +145,8 @@ void ArchiveBuilder::pack() {
 ArchiveBuilder::Made ArchiveBuilder::finish(std::string_view note) {
   if (records_ == 0) fatal("an archive without records");
   if (in_block_ > 0) pack();
-  const std::size_t header = kFixedBytes + 4 * 8 + 2 + ledger_id_.size() + 1 + peaks_.size() * sizeof(TreeHash) + 4 +
-                             note.size() + 4 + blocks_.size() * kExtentBytes + sizeof(TreeHash);
+  const std::size_t header = kFixedBytes + 4 * 8 + 2 + ledger_id_.size() + 1 + peaks_.size() * sizeof(TreeHash) +
+                             4 + note.size() + 4 + blocks_.size() * kExtentBytes + sizeof(TreeHash);
   Made made;
   std::string& out = made.bytes;
   out.reserve(header + packed_.size());
@@ -195,7 +195,7 @@ Result<std::shared_ptr<const ArchiveFile>> ArchiveFile::open(const std::filesyst
     return Error{error == ENOENT ? Errc::not_found : Errc::io,
                  "cannot read the archive " + file->name_ + ": " + std::generic_category().message(error)};
   }
-  struct stat info{};
+  struct stat info {};
   if (::fstat(file->fd_, &info) != 0 || !S_ISREG(info.st_mode))
     return Error{Errc::io, "the archive " + file->name_ + " is not a regular file"};
   file->file_bytes_ = static_cast<std::uint64_t>(info.st_size);
@@ -203,7 +203,8 @@ Result<std::shared_ptr<const ArchiveFile>> ArchiveFile::open(const std::filesyst
   if (!start) return start.error();
   const std::uint64_t size = number(std::string_view(*start).substr(kMagic.size() + 4));
   if (!start->starts_with(kMagic) || size > kMaxHeaderBytes || size > file->file_bytes_)
-    return file->damaged(start->starts_with(kMagic) ? "its header is cut off" : "it does not begin as an archive does");
+    return file->damaged(start->starts_with(kMagic) ? "its header is cut off"
+                                                    : "it does not begin as an archive does");
   const Result<std::string> header = file->read_at(0, static_cast<std::size_t>(size));
   if (!header) return header.error();
   if (const Result<void> parsed = file->parse(*header); !parsed) return parsed.error();
@@ -336,9 +337,8 @@ namespace {
 // The edge that the header claims; whether it is the true one is seen at the end.
 TreeEdge claimed_edge(const ArchiveFile& file) {
   std::size_t next = 0;
-  return *TreeEdge::load(file.from() - 1, [&](unsigned, std::uint64_t) -> Result<TreeHash> {
-    return file.peaks()[next++];
-  });
+  return *TreeEdge::load(file.from() - 1,
+                         [&](unsigned, std::uint64_t) -> Result<TreeHash> { return file.peaks()[next++]; });
 }
 
 class Checker {
@@ -393,8 +393,8 @@ class Checker {
       if (opened) report_.key_id = key_->key_id();
     }
     if (report_.damage.empty() && !(checkpoint->head == report_.after))
-      say("its records are not those that were signed: from the edge before record " + std::to_string(file_.from()) +
-          " they lead to another root than that of the checkpoint");
+      say("its records are not those that were signed: from the edge before record " +
+          std::to_string(file_.from()) + " they lead to another root than that of the checkpoint");
   }
 
   const ArchiveFile& file_;

@@ -6,7 +6,7 @@ namespace ledger {
 namespace {
 
 constexpr std::size_t kOpenFiles = 16;
-constexpr std::size_t kBlocks = 16;  // of 128 KiB as a rule
+constexpr std::size_t kBlocks = 64;  // of 32 KiB as a rule
 
 std::string records_text(const ArchivedRange& range) {
   return "records " + std::to_string(range.from) + " to " + std::to_string(range.to);

@@ -67,14 +67,16 @@ namespace {
 Result<void> fold(const EventLog& log, ArchiveTable& table, Seq* folded) {
   Result<void> problem;
   const Seq head = log.head();
-  const Result<void> read = log.scan(Index::server_wide, "", *folded + 1, head, [&](Seq seq, const Result<Record>& record) {
-    if (record)
-      table.apply(*record);
-    else
-      problem = Error{Errc::corrupt, "record " + std::to_string(seq) + " may be a legal hold and cannot be read (" +
-                                         record.error().message + "); run `ledger verify`"};
-    return problem.has_value();
-  });
+  const Result<void> read =
+      log.scan(Index::server_wide, "", *folded + 1, head, [&](Seq seq, const Result<Record>& record) {
+        if (record)
+          table.apply(*record);
+        else
+          problem =
+              Error{Errc::corrupt, "record " + std::to_string(seq) + " may be a legal hold and cannot be read (" +
+                                       record.error().message + "); run `ledger verify`"};
+        return problem.has_value();
+      });
   if (!read) return read;
   if (!problem) return problem;
   *folded = head;
@@ -206,8 +208,9 @@ Result<Seq> Archivist::covered() const {
                           : Result<std::vector<Checkpoint>>(std::vector<Checkpoint>());
   if (!latest) return latest.error();
   if (latest->empty())
-    return Error{Errc::not_found, "nothing can be archived before the first checkpoint is signed: only what one covers "
-                                  "is; a running server signs, and one that stops in order"};
+    return Error{Errc::not_found,
+                 "nothing can be archived before the first checkpoint is signed: only what one covers "
+                 "is; a running server signs, and one that stops in order"};
   const TreeHead& head = latest->back().head;
   if (head.size > ledger_.log().head())
     return Error{Errc::corrupt, "the checkpoint in " + latest_checkpoint_file(options_.data_dir).string() +
@@ -230,8 +233,9 @@ Result<bool> Archivist::fill(ArchiveBuilder& builder, const Goal& goal, std::vec
   const Result<void> read = ledger_.log().scan_bytes(builder.from(), goal.to, [&](Seq seq, std::string_view bytes) {
     const Result<Record> record = decode_record(bytes);
     if (!record || record->seq != seq || seq != expected++) {
-      problem = Error{Errc::corrupt, "record " + std::to_string(std::min(seq, expected)) +
-                                         " is missing or damaged, and nothing is archived over it; run `ledger verify`"};
+      problem =
+          Error{Errc::corrupt, "record " + std::to_string(std::min(seq, expected)) +
+                                   " is missing or damaged, and nothing is archived over it; run `ledger verify`"};
       return false;
     }
     if (record->time >= goal.before) return false;
@@ -294,7 +298,8 @@ Result<std::optional<Archivist::Sealed>> Archivist::seal(const Goal& asked) {
   const Result<TreeHash> root = root_at(builder.to(), log.tree_nodes());
   if (!root) return root.error();
   if (*root != builder.head().root)
-    return Error{Errc::corrupt, records_text(from, builder.to()) + " are not those that the tree was made of, and " +
+    return Error{Errc::corrupt, records_text(from, builder.to()) +
+                                    " are not those that the tree was made of, and " +
                                     "nothing is archived over damage; run `ledger verify`"};
   const Result<NoteSigner> signer = read_checkpoint_signer(options_.data_dir);
   if (!signer) return signer.error();
@@ -450,8 +455,7 @@ void Archivist::stop() {
 namespace {
 
 Result<void> check_action(const OperatorAction& action) {
-  if (trim(action.reason).empty())
-    return Error{Errc::invalid, "say why: --reason \"...\" becomes part of the log"};
+  if (trim(action.reason).empty()) return Error{Errc::invalid, "say why: --reason \"...\" becomes part of the log"};
   if (action.reason.size() > kMaxReason) return Error{Errc::invalid, "the reason is longer than 1000 bytes"};
   return {};
 }
@@ -459,8 +463,9 @@ Result<void> check_action(const OperatorAction& action) {
 Result<void> check_hold(const Archivist::HoldRequest& request) {
   const bool seqs = request.from != 0 || request.to != 0, times = request.since || request.until;
   if (int{!request.node.empty()} + int{seqs} + int{times} != 1)
-    return Error{Errc::invalid, "a hold is on a node, on a range of records or on a time: name one of them (two holds "
-                                "hold both)"};
+    return Error{Errc::invalid,
+                 "a hold is on a node, on a range of records or on a time: name one of them (two holds "
+                 "hold both)"};
   if (!request.node.empty())
     if (const Result<NodeName> node = NodeName::parse(request.node); !node) return node.error();
   if ((request.to != 0 && request.to < request.from) ||
@@ -478,12 +483,13 @@ Result<Archivist::Done> Archivist::hold(const HoldRequest& request, const Operat
   Done done{.hold = random_hex(4)};
   Record record;
   record.node = to_lower(request.node);
-  record.event = LegalHoldPlaced{.actor = action.actor,
-                                 .hold = done.hold,
-                                 .from = static_cast<std::int64_t>(request.to != 0 && request.from == 0 ? 1 : request.from),
-                                 .to = static_cast<std::int64_t>(request.to),
-                                 .since = request.since,
-                                 .until = request.until};
+  record.event =
+      LegalHoldPlaced{.actor = action.actor,
+                      .hold = done.hold,
+                      .from = static_cast<std::int64_t>(request.to != 0 && request.from == 0 ? 1 : request.from),
+                      .to = static_cast<std::int64_t>(request.to),
+                      .since = request.since,
+                      .until = request.until};
   const Result<Seq> recorded = append(std::move(record), action);
   if (!recorded) return recorded.error();
   done.record = *recorded;
@@ -496,7 +502,8 @@ Result<Archivist::Done> Archivist::lift(std::string_view id, const OperatorActio
   if (const Result<void> folded = catch_up(); !folded) return folded.error();
   const auto hold = table_.holds.find(std::string(id));
   if (hold == table_.holds.end())
-    return Error{Errc::not_found, "no legal hold " + printable(id, 40) + " stands; `ledger archive list` shows those that do"};
+    return Error{Errc::not_found,
+                 "no legal hold " + printable(id, 40) + " stands; `ledger archive list` shows those that do"};
   Done done{.hold = hold->first};
   Record record;
   record.node = hold->second.node;
@@ -513,8 +520,8 @@ Result<Archivist::Done> Archivist::remove(Seq from, const OperatorAction& action
   if (const Result<void> finished = finish(); !finished) return finished.error();
   const auto found = table_.archives.find(from);
   if (found == table_.archives.end())
-    return Error{Errc::not_found, "no archive begins with record " + std::to_string(from) +
-                                      "; `ledger archive list` shows them"};
+    return Error{Errc::not_found,
+                 "no archive begins with record " + std::to_string(from) + "; `ledger archive list` shows them"};
   const ArchiveTable::Archive archive = found->second;
   const std::string name = archive_name(archive.from, archive.to);
   if (archive.removed != 0)
@@ -523,7 +530,8 @@ Result<Archivist::Done> Archivist::remove(Seq from, const OperatorAction& action
   const auto range = std::find_if(ranges.begin(), ranges.end(), [&](const auto& one) { return one.from == from; });
   const Time first = range != ranges.end() ? range->first_time : Time{};
   const Time last = range != ranges.end() ? range->last_time : Time{INT64_MAX};
-  const Result<std::vector<std::string>> held = holds_on(ledger_.log(), table_, archive.from, archive.to, first, last);
+  const Result<std::vector<std::string>> held =
+      holds_on(ledger_.log(), table_, archive.from, archive.to, first, last);
   if (!held) return held.error();
   if (!held->empty()) {
     const LegalHold& hold = table_.holds.at(held->front());
@@ -532,7 +540,8 @@ Result<Archivist::Done> Archivist::remove(Seq from, const OperatorAction& action
                                      "): nothing of it is removed until `ledger archive lift " + hold.id + "`"};
   }
   if (range == ranges.end())
-    return Error{Errc::conflict, "the records of " + name + " are still in the store; `ledger archive seal` drops them"};
+    return Error{Errc::conflict,
+                 "the records of " + name + " are still in the store; `ledger archive seal` drops them"};
   Record record;
   record.event = ArchiveRemoved{.actor = action.actor,
                                 .from = static_cast<std::int64_t>(archive.from),

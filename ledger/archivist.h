@@ -4,18 +4,18 @@
 //   1. the file is written, synced, and read back to its end                     archive_file.h
 //   2. archive_sealed is recorded: from here on the file counts
 //   3. the records are dropped from the store, in one write                      EventLog::drop
-// A file without a record (the trace of a crash) is thrown away; a record without the drop goes on dropping. What is
-// sealed is covered by a checkpoint, and the file has one of its own.
+// A file without a record (the trace of a crash) is thrown away; a record without the drop goes on dropping. What
+// is sealed is covered by a checkpoint, and the file has one of its own.
 //
 // A hold covers records: those from..to, those of a time, or those of a node (listed under its name in the index).
-// While it stands no range with a record that it covers is dropped, and no such archive is removed. Sealing goes on: the
-// records are then in both places.
+// While it stands no range with a record that it covers is dropped, and no such archive is removed. Sealing goes
+// on: the records are then in both places.
 //
-// Removing: archive_removed is recorded first, then the index entries of its records go, then the file. The record, the
-// tree hashes, and the records that stays_in_store() stay.
+// Removing: archive_removed is recorded first, then the index entries of its records go, then the file. The record,
+// the tree hashes, and the records that stays_in_store() stay.
 //
-// Everything that is folded here comes from records of the log. Threads: any; one thing at a time. Every call may take
-// seconds and waits for the disk; the writer is busy for one short write of each.
+// Everything that is folded here comes from records of the log. Threads: any; one thing at a time. Every call may
+// take seconds and waits for the disk; the writer is busy for one short write of each.
 #pragma once
 
 #include <condition_variable>
@@ -85,8 +85,8 @@ class Archivist {
  public:
   struct Options {
     std::filesystem::path data_dir;
-    std::uint64_t max_records = 100'000;  // of one archive
-    std::uint64_t max_bytes = 64 << 20;   // unpacked
+    std::uint64_t max_records = 100'000;                                  // of one archive
+    std::uint64_t max_bytes = 64 << 20;                                   // unpacked
     std::function<void(bool is_problem, const std::string& line)> log{};  // any thread
     // Called before each step; false ends the call there as a crash would. For tests.
     std::function<bool(std::string_view step)> may{};
@@ -96,9 +96,9 @@ class Archivist {
   ~Archivist() { stop(); }
 
   struct Goal {
-    Seq to = UINT64_MAX;               // no record after this
-    Time before{INT64_MAX};            // only records stamped earlier
-    std::uint64_t min_records = 1;     // fewer are left, unless max_bytes are full
+    Seq to = UINT64_MAX;            // no record after this
+    Time before{INT64_MAX};         // only records stamped earlier
+    std::uint64_t min_records = 1;  // fewer are left, unless max_bytes are full
     // Fewer than min_records are sealed all the same when the first of them is older than this.
     Time overdue{};
   };
@@ -151,7 +151,8 @@ class Archivist {
   Result<std::optional<Sealed>> seal(const Goal& goal);
   Result<Goal> goal_of(const Policy& policy, Time now) const;
   Result<bool> fill(class ArchiveBuilder& builder, const Goal& goal, std::vector<Seq>& kept) const;
-  Result<void> write(const std::filesystem::path& file, const std::string& bytes, const class NoteVerifier& key) const;
+  Result<void> write(const std::filesystem::path& file, const std::string& bytes,
+                     const class NoteVerifier& key) const;
   Result<void> throw_away_from(Seq from) const;
   Result<bool> drop(const ArchiveTable::Archive& archive, std::vector<std::string>* holds,
                     const std::vector<Seq>* kept = nullptr);

@@ -1,5 +1,6 @@
 #include "ledger/operator.h"
 
+#include <algorithm>
 #include <map>
 
 namespace ledger {
@@ -14,11 +15,14 @@ struct Rejected {
   Seq first = 0, last = 0;
 };
 
-// Every fingerprint that was rejected for the node, with where it stands in the log.
+// Every fingerprint that was rejected for the node, with where it stands in the log. A record that cannot be read, because
+// its archive is not here, may be the first rejection of each of them.
 Result<std::map<std::string, Rejected>> rejected_fingerprints(const EventLog& log, const NodeName& node) {
   std::map<std::string, Rejected> found;
+  Seq unread = 0;
   const Result<void> read =
       log.scan(Index::node, node.str(), 1, UINT64_MAX, [&](Seq seq, const Result<Record>& record) {
+        if (!record && unread == 0) unread = seq;
         const auto* rejected = record ? as<PasswordRejected>(*record) : nullptr;
         if (rejected == nullptr || !rejected->fingerprint.known()) return true;
         Rejected& entry = found[rejected->fingerprint.text];
@@ -27,6 +31,12 @@ Result<std::map<std::string, Rejected>> rejected_fingerprints(const EventLog& lo
         return true;
       });
   if (!read) return read.error();
+  for (auto& [fingerprint, places] : found)
+    if (unread != 0) places.first = std::min(places.first, unread);
+  if (found.empty() && unread != 0)
+    return Error{Errc::archived, "no rejected password of " + node.str() + " can be read, and record " +
+                                     std::to_string(unread) + " and maybe others of it are in an archive that is not " +
+                                     "here: put it back (ledger archive list)"};
   return found;
 }
 

@@ -39,7 +39,8 @@ std::optional<Hole> hole_from_line(std::string_view line) {
   if (hole.seq == 0 || (hole.to != 0 && hole.to < hole.seq)) return std::nullopt;
   hole.after = hole.seq - 1;
   hole.own = own != nullptr && own->is_bool() && own->get_bool();
-  if (reason != nullptr && reason->is_string()) hole.reason = printable(std::string_view(reason->get_string()), kMaxReason);
+  if (reason != nullptr && reason->is_string())
+    hole.reason = printable(std::string_view(reason->get_string()), kMaxReason);
   return hole;
 }
 

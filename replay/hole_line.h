@@ -1,5 +1,6 @@
-// What is missing from a history, as a line between its records: so that who reads JSON Lines knows what their writer
-// could not read. {"missing":{"seq":1,"to":100000,"own":true,"reason":"..."}}; `to` and `own` as in Hole. Any thread.
+// What is missing from a history, as a line between its records: so that who reads JSON Lines knows what their
+// writer could not read. {"missing":{"seq":1,"to":100000,"own":true,"reason":"..."}}; `to` and `own` as in Hole.
+// Any thread.
 #pragma once
 
 #include <optional>

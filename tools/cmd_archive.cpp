@@ -79,7 +79,8 @@ Result<json::object> act(const Arguments& arguments, const std::string& path, co
   options.server_name = "command-line";
   Result<std::unique_ptr<Ledger>> ledger = Ledger::open(std::move(options));
   if (ledger) {
-    Archivist archivist({.data_dir = arguments.data_dir}, **ledger);
+    const auto tell = [](bool, const std::string& line) { std::fprintf(stderr, "ledger: %s\n", line.c_str()); };
+    Archivist archivist({.data_dir = arguments.data_dir, .log = tell}, **ledger);
     Result<json::object> done = local(archivist);
     if (const Result<void> closed = (*ledger)->close(); !closed) return closed.error();
     return done;
@@ -138,8 +139,7 @@ Result<json::array> seal_all(const Arguments& arguments, const Archivist::Goal& 
         act(arguments, "archives/seal", body, [&](Archivist& archivist) -> Result<json::object> {
           const auto sealed = archivist.seal_next(goal);
           if (!sealed) return sealed.error();
-          return json::object{
-              {"sealed", *sealed ? json::value(replay::to_json(**sealed)) : json::value(nullptr)}};
+          return json::object{{"sealed", *sealed ? json::value(replay::to_json(**sealed)) : json::value(nullptr)}};
         });
     if (!done) return done.error();
     const json::value* sealed = done->if_contains("sealed");
@@ -187,8 +187,8 @@ void print_archive(const json::object& one) {
 }
 
 int list(const Arguments& arguments) {
-  const auto log =
-      EventLog::follow({.dir = std::filesystem::path(arguments.data_dir) / "events", .archives = arguments.archives});
+  const auto log = EventLog::follow(
+      {.dir = std::filesystem::path(arguments.data_dir) / "events", .archives = arguments.archives});
   if (!log) return fail(log.error());
   const Result<json::object> listed = replay::list_archives(**log);
   if (!listed) return fail(listed.error());
@@ -307,10 +307,12 @@ int hold(const Arguments& arguments) {
 int lift(const Arguments& arguments) {
   const json::object body{{"actor", arguments.actor}, {"reason", arguments.reason}};
   if (arguments.hold.find_first_not_of("0123456789abcdef") != std::string::npos)
-    return fail({Errc::invalid, "'" + printable(arguments.hold, 40) + "' is no id of a hold; `ledger archive list` shows them"}), 2;
-  const Result<json::object> done = act(arguments, "holds/" + arguments.hold + "/lift", body, [&](Archivist& archivist) {
-    return object_of(archivist.lift(arguments.hold, action_of(arguments)));
-  });
+    return fail({Errc::invalid,
+                 "'" + printable(arguments.hold, 40) + "' is no id of a hold; `ledger archive list` shows them"}),
+           2;
+  const Result<json::object> done =
+      act(arguments, "holds/" + arguments.hold + "/lift", body,
+          [&](Archivist& archivist) { return object_of(archivist.lift(arguments.hold, action_of(arguments))); });
   return print_done(arguments, done, "legal hold " + arguments.hold + " lifted");
 }
 
@@ -318,7 +320,9 @@ int remove(const Arguments& arguments) {
   const std::string name = std::filesystem::path(arguments.file).filename().string();
   const auto range = parse_archive_name(name);
   if (!range)
-    return fail({Errc::invalid, "'" + printable(name, 100) + "' is not the name of an archive; `ledger archive list` shows them"}), 2;
+    return fail({Errc::invalid,
+                 "'" + printable(name, 100) + "' is not the name of an archive; `ledger archive list` shows them"}),
+           2;
   const json::object body{{"actor", arguments.actor}, {"reason", arguments.reason}, {"from", range->first}};
   const Result<json::object> done = act(arguments, "archives/remove", body, [&](Archivist& archivist) {
     return object_of(archivist.remove(range->first, action_of(arguments)));
@@ -358,8 +362,8 @@ void add_archive(CLI::App& app, int& exit_code) {
   command->footer(kFooter);
   command->require_subcommand(1);
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* one = add(*command, "seal", "Seal old records into files and drop them from the store", arguments,
-                      exit_code, seal);
+  CLI::App* one =
+      add(*command, "seal", "Seal old records into files and drop them from the store", arguments, exit_code, seal);
   one->add_option("--before", arguments->before, "Those stamped before this date, time, or span back from now");
   one->add_option("--to-seq", arguments->to_seq, "Those up to this record");
   add_actor(one, *arguments, false);
@@ -371,8 +375,8 @@ void add_archive(CLI::App& app, int& exit_code) {
             [](Arguments& a) { return verify(a); });
   one->add_option("files", arguments->files, "Archive files")->required();
   one->add_option("--key", arguments->key, "Public key of the log (cred/checkpoint.pub)");
-  one = add(*command, "hold", "Let nothing of a node, a range or a time be dropped or removed", arguments, exit_code,
-            [](Arguments& a) { return hold(a); });
+  one = add(*command, "hold", "Let nothing of a node, a range or a time be dropped or removed", arguments,
+            exit_code, [](Arguments& a) { return hold(a); });
   one->footer(kHoldFooter);
   one->add_option("--node", arguments->node, "What was recorded of this node");
   one->add_option("--from-seq", arguments->from_seq, "From this record on");

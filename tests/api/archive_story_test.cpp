@@ -1,5 +1,5 @@
-// Retention of a real server: sealed while agents join, by hand and by policy; started with every archive gone; held and
-// forgotten, over HTTPS and on the stopped log.
+// Retention of a real server: sealed while agents join, by hand and by policy; started with every archive gone;
+// held and forgotten, over HTTPS and on the stopped log.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -50,7 +50,8 @@ class ArchiveStory : public testing::Test {
     return value.is_object() ? value.get_object() : json::object();
   }
   int post(const std::string& path, const json::object& body, const std::string& bearer = "") {
-    HttpsRequest request = test::request_of("POST", "/ledger/v1/" + path, bearer.empty() ? server_.operator_bearer() : bearer);
+    HttpsRequest request =
+        test::request_of("POST", "/ledger/v1/" + path, bearer.empty() ? server_.operator_bearer() : bearer);
     request.body = json::serialize(body);
     return server_.send(request).status;
   }
@@ -72,7 +73,8 @@ TEST_F(ArchiveStory, SealedWhileAgentsJoinAndServedWithoutTheFiles) {
   std::atomic<bool> stop{false};
   std::atomic<int> joined{0}, failed{0};
   std::thread agents([&] {
-    for (int i = 0; !stop; ++i) (server_.join("busy-" + std::to_string(i % 7), "pw").status == 200 ? joined : failed)++;
+    for (int i = 0; !stop; ++i)
+      (server_.join("busy-" + std::to_string(i % 7), "pw").status == 200 ? joined : failed)++;
   });
   const auto sealed = archive("seal --to-seq " + std::to_string(refused));
   EXPECT_EQ(sealed.status, 0) << sealed.output;
@@ -99,10 +101,12 @@ TEST_F(ArchiveStory, SealedWhileAgentsJoinAndServedWithoutTheFiles) {
   EXPECT_EQ(server_.join("web-1", "pw").status, 200);
   EXPECT_EQ(server_.join("web-1", "other").status, 403);
   EXPECT_EQ(server_.join("new", "pw").status, 200);
-  const auto explained = run_command(test::ledger_binary() + " replay --node web-4 --data-dir " + server_.data_dir().string());
+  const auto explained =
+      run_command(test::ledger_binary() + " replay --node web-4 --data-dir " + server_.data_dir().string());
   EXPECT_THAT(explained.output, HasSubstr("which is not in"));
   EXPECT_THAT(run_command(test::ledger_binary() + " replay --node web-4 --data-dir " + server_.data_dir().string() +
-                          " --archives " + (server_.data_dir() / "cold").string()).output,
+                          " --archives " + (server_.data_dir() / "cold").string())
+                  .output,
               Not(HasSubstr("which is not in")));
   ask("records?seq=" + std::to_string(refused), 410);
   const auto incomplete = run_command(test::ledger_binary() + " verify --data-dir " + server_.data_dir().string());
@@ -163,7 +167,8 @@ TEST_F(ArchiveStory, TheOperatorsApi) {
   EXPECT_EQ(post("holds/00000000/lift", {{"actor", "ops"}, {"reason", "r"}}), 404);
   EXPECT_EQ(post("archives/seal", {{"actor", "ops"}}, "Bearer nonsense"), 401);
   // One that may only look may look.
-  const auto made = run_command(test::ledger_binary() + " token create --class operator --role read --reason r --format json --data-dir " +
+  const auto made = run_command(test::ledger_binary() +
+                                " token create --class operator --role read --reason r --format json --data-dir " +
                                 server_.data_dir().string());
   ASSERT_EQ(made.status, 0) << made.output;
   const std::string reader = "Bearer " + std::string(json::parse(made.output).at("secret").as_string());

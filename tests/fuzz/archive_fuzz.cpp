@@ -60,7 +60,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size < 2) return 0;
   const std::string text(reinterpret_cast<const char*>(data) + 2, size - 2);
   read_all(text);
-  read_all(with_digest("LEDGARCH" + std::string("\1\0\0\0", 4) + text, static_cast<std::size_t>(data[0] | data[1] << 8)));
+  read_all(with_digest("LEDGARCH" + std::string("\1\0\0\0", 4) + text,
+                       static_cast<std::size_t>(data[0] | data[1] << 8)));
   there_and_back(text);
   return 0;
 }

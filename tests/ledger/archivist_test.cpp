@@ -13,6 +13,7 @@
 #include "ledger/checkpoint_keeper.h"
 #include "ledger/credentials.h"
 #include "ledger/event_codec.h"
+#include "ledger/operator.h"
 #include "tests/support/ledger_fixture.h"
 #include "tests/support/run_command.h"
 
@@ -43,7 +44,8 @@ class ArchivistTest : public test::LedgerTest {
     options.max_records = max_records_;
     options.may = [this](std::string_view step) {
       steps_.emplace_back(step);
-      return steps_left_ < 0 || steps_left_-- > 0;
+      if (step == dies_before_) disk_.fs->cut_power();
+      return step != dies_before_ && (steps_left_ < 0 || steps_left_-- > 0);
     };
     options.log = [this](bool is_problem, const std::string& line) {
       if (is_problem) problems_.push_back(line);
@@ -76,7 +78,10 @@ class ArchivistTest : public test::LedgerTest {
   // Twenty records of four nodes and a token.
   void live(int rounds = 1) {
     for (int round = 0; round < rounds; ++round) {
-      append_ok(TokenCreated{.token = "t" + std::to_string(ledger_->log().head()), .token_class = "bootstrap", .expires = {}, .actor = "ops"});
+      append_ok(TokenCreated{.token = "t" + std::to_string(ledger_->log().head()),
+                             .token_class = "bootstrap",
+                             .expires = {},
+                             .actor = "ops"});
       for (int i = 0; i < 19; ++i) {
         registers("n" + std::to_string(i % 4), i % 7 == 6 ? "wrong" : "p" + std::to_string(i % 4));
         clock_.advance(4);  // more would be recorded as a step of the clock
@@ -113,6 +118,7 @@ class ArchivistTest : public test::LedgerTest {
 
   std::uint64_t max_records_ = 8;
   int steps_left_ = -1;
+  std::string dies_before_;  // this step: the machine loses power
   std::vector<std::string> steps_, problems_;
   std::unique_ptr<CheckpointKeeper> keeper_;
   std::unique_ptr<Archivist> archivist_;
@@ -229,7 +235,54 @@ TEST_F(ArchivistTest, ACallThatIsStoppedAnywhereIsFinishedByTheNext) {
   verify_at_end_ = false;
 }
 
-// A log is lived, sealed, stopped anywhere, and started again at random: it is always the log that it would have been.
+// The machine dies before each step: what was never synced is gone, and nothing of the log is.
+TEST_F(ArchivistTest, APowerFailureAnywhereLosesNothing) {
+  start();
+  live(3);
+  sign();
+  const auto dies = [&](const char* step, const auto& call) {
+    const auto before = bytes_up_to(log().head());
+    dies_before_ = step;
+    EXPECT_FALSE(call()) << step;
+    dies_before_.clear();
+    archivist_.reset(), keeper_.reset(), ledger_.reset();
+    disk_.fs->restore_power();
+    start();
+    for (const auto& [seq, bytes] : before) {
+      const auto now = log().read_bytes(seq);
+      EXPECT_TRUE(now && *now == bytes) << "record " << seq << ", died before: " << step;
+    }
+  };
+  for (const char* step : {"write", "read back", "record", "drop", "reclaim"}) {
+    dies(step, [&] { return archivist_->seal_next({}).has_value(); });
+    EXPECT_THAT(broken_promises(log()), IsEmpty()) << "died before: " << step;
+  }
+  seal();
+  verify_at_end_ = false;
+  Seq from = 1;
+  for (const char* step : {"mark removed", "remove index entries", "remove the file", "forget"}) {
+    const Seq to = from + 7;
+    dies_before_ = step;
+    EXPECT_FALSE(archivist_->remove(from, kOps)) << step;
+    dies_before_.clear();
+    archivist_.reset(), keeper_.reset(), ledger_.reset();
+    disk_.fs->restore_power();
+    start();
+    seal();  // goes on with what was recorded
+    EXPECT_FALSE(fs::exists(archives() / archive_name(from, to))) << step;
+    for (const char* node : {"n0", "n1", "n2", "n3"})
+      EXPECT_THAT(*log().find(Index::node, node, from, to), IsEmpty()) << step;
+    for (const ArchivedRange& range : log().archived())
+      if (range.from == from) {
+        EXPECT_EQ(range.stage, ArchivedRange::Stage::removed) << step;
+      }
+    EXPECT_TRUE(log().read(to + 2)) << "the next archive is as it was";
+    from = to + 1;
+  }
+}
+
+// A log is lived, sealed, stopped anywhere, and started again at random: it is always the log that it would have
+// been.
 TEST_F(ArchivistTest, ARandomLifeReadsAsIfNothingHadBeenArchived) {
   const char* text = std::getenv("LEDGER_ARCHIVE_ROUNDS");
   const int rounds = text == nullptr ? 12 : std::atoi(text);
@@ -246,7 +299,9 @@ TEST_F(ArchivistTest, ARandomLifeReadsAsIfNothingHadBeenArchived) {
       switch (random() % 6) {
         case 0: append_ok(BindingReleased{.actor = "ops", .by = "operator", .fingerprint = {}}, node); break;
         case 1: append_ok(NodeObjectCreated{.actor = "w", .uid = "u" + std::to_string(random())}, node); break;
-        case 2: append_ok(TokenRevoked{.token = "t1", .token_class = "bootstrap", .expires = {}, .actor = "ops"}); break;
+        case 2:
+          append_ok(TokenRevoked{.token = "t1", .token_class = "bootstrap", .expires = {}, .actor = "ops"});
+          break;
         default: registers(node, "p" + std::to_string(random() % 3));
       }
     }
@@ -256,7 +311,8 @@ TEST_F(ArchivistTest, ARandomLifeReadsAsIfNothingHadBeenArchived) {
     for (int i = 0; i < 3; ++i) {
       const auto sealed = archivist_->seal_next({.to = 1 + random() % log().head()});
       if (!sealed) {
-        ASSERT_THAT(sealed.error().code, ::testing::AnyOf(Errc::unavailable, Errc::not_found)) << sealed.error().message;
+        ASSERT_THAT(sealed.error().code, ::testing::AnyOf(Errc::unavailable, Errc::not_found))
+            << sealed.error().message;
         break;
       }
     }
@@ -280,7 +336,8 @@ TEST_F(ArchivistTest, ARandomLifeReadsAsIfNothingHadBeenArchived) {
 
 TEST_F(ArchivistTest, TheLedgerStartsAndServesWithAllArchivesGone) {
   start();
-  append_ok(TokenCreated{.token = "t0", .token_class = "bootstrap", .expires = {}, .actor = "ops", .fingerprint = {"f0"}});
+  append_ok(TokenCreated{
+      .token = "t0", .token_class = "bootstrap", .expires = {}, .actor = "ops", .fingerprint = {"f0"}});
   append_ok(TokenRevoked{.token = "t0", .token_class = "bootstrap", .expires = {}, .actor = "ops"});
   live(2);
   sign();
@@ -298,8 +355,10 @@ TEST_F(ArchivistTest, TheLedgerStartsAndServesWithAllArchivesGone) {
   const auto gone = log().read(5);
   ASSERT_FALSE(gone);
   EXPECT_EQ(gone.error().code, Errc::archived);
-  EXPECT_THAT(gone.error().message, HasSubstr("records 1 to 8 are in the archive 000000000001-000000000008.archive, "
-                                              "which is not in " + archives().string()));
+  EXPECT_THAT(gone.error().message,
+              HasSubstr("records 1 to 8 are in the archive 000000000001-000000000008.archive, "
+                        "which is not in " +
+                        archives().string()));
   // Nothing is passed over silently: one record after the other says that it is not here.
   std::set<Seq> missing, there;
   ASSERT_TRUE(log().scan(1, UINT64_MAX, [&](Seq seq, const Result<Record>& record) {
@@ -426,6 +485,29 @@ TEST_F(ArchivistTest, AHoldStopsDroppingAndRemoving) {
   verify_at_end_ = false;
 }
 
+// Whether the holder was seen after the first refusal cannot be told without the record of it.
+TEST_F(ArchivistTest, AcceptingIsCarefulWhereTheFirstRefusalIsAway) {
+  start();
+  const NodeName node = *NodeName::parse("web-1");
+  registers("web-1", "good");
+  registers("web-1", "badd");
+  registers("web-1", "good");
+  sign();
+  seal();
+  const auto accept = [&] { return accept_fingerprint(*ledger_, node, "badd", kOps); };
+  EXPECT_EQ(accept().error().code, Errc::conflict);
+  stop();
+  fs::remove_all(archives());
+  start();
+  EXPECT_EQ(accept().error().code, Errc::archived);
+  test::register_node(*ledger_, "web-1", "badd", "10.0.0.99:1");
+  EXPECT_EQ(accept().error().code, Errc::conflict) << "the holder may be alive";
+  OperatorAction forced = kOps;
+  forced.force = true;
+  EXPECT_TRUE(accept_fingerprint(*ledger_, node, "badd", forced));
+  verify_at_end_ = false;
+}
+
 TEST_F(ArchivistTest, AHoldOnATimeHoldsWhatWasWrittenThen) {
   start();
   const Time start_time = clock_.now();
@@ -447,7 +529,8 @@ TEST_F(ArchivistTest, WhatAHoldMustSay) {
   EXPECT_THAT(refused({}, kOps), HasSubstr("name one of them"));
   EXPECT_THAT(refused({.node = "n1", .from = 3}, kOps), HasSubstr("name one of them"));
   EXPECT_THAT(refused({.from = 9, .to = 3}, kOps), HasSubstr("ends before it begins"));
-  EXPECT_THAT(refused({.node = "n1"}, {.actor = "ops", .reason = " ", .request_id = {}, .source = {}}), HasSubstr("say why"));
+  EXPECT_THAT(refused({.node = "n1"}, {.actor = "ops", .reason = " ", .request_id = {}, .source = {}}),
+              HasSubstr("say why"));
   EXPECT_EQ(refused({.to = 3}, kOps), "accepted");
   EXPECT_EQ(ArchiveTable::read(log())->holds.begin()->second.from, 1u);
 }
@@ -464,7 +547,8 @@ TEST_F(ArchivistTest, RegistrationsGoOnMeanwhile) {
   for (int c = 0; c < 2; ++c)
     clients.emplace_back([&, c] {
       for (int i = 0; !stop; ++i) {
-        const auto done = test::register_node(*ledger_, "c" + std::to_string(c) + "-" + std::to_string(i % 50), "p");
+        const auto done =
+            test::register_node(*ledger_, "c" + std::to_string(c) + "-" + std::to_string(i % 50), "p");
         (done.outcome ? answered : wrong)++;
         // Old records are read all the time, too.
         const Seq seq = 1 + static_cast<Seq>(i) % 100;
@@ -535,8 +619,9 @@ TEST(ArchiveName, IsReadAsItIsWritten) {
   EXPECT_EQ(archive_name(1, 100'000), "000000000001-000000100000.archive");
   EXPECT_EQ(parse_archive_name("000000000001-000000100000.archive"), (std::pair<Seq, Seq>(1, 100'000)));
   EXPECT_EQ(parse_archive_name(archive_name(1, UINT64_MAX)), (std::pair<Seq, Seq>(1, UINT64_MAX)));
-  for (const char* bad : {"", ".archive", "1-2.archive", "000000000002-000000000001.archive", "000000000000-000000000001.archive",
-                          "000000000001-000000000002.archive.tmp", "00000000000a-000000000002.archive"})
+  for (const char* bad :
+       {"", ".archive", "1-2.archive", "000000000002-000000000001.archive", "000000000000-000000000001.archive",
+        "000000000001-000000000002.archive.tmp", "00000000000a-000000000002.archive"})
     EXPECT_FALSE(parse_archive_name(bad)) << bad;
 }
 

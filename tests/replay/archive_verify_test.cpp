@@ -1,5 +1,5 @@
-// What is told and what is proven of a log whose old records are in archives: the same as before; and where an archive is
-// not here, that.
+// What is told and what is proven of a log whose old records are in archives: the same as before; and where an
+// archive is not here, that.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -63,7 +63,8 @@ class ArchivedLog : public test::LedgerTest {
   void start() {
     open();
     keeper_ = *CheckpointKeeper::open({.data_dir = dir_.path()}, *ledger_);
-    archivist_ = std::make_unique<Archivist>(Archivist::Options{.data_dir = dir_.path(), .max_records = 10}, *ledger_);
+    archivist_ =
+        std::make_unique<Archivist>(Archivist::Options{.data_dir = dir_.path(), .max_records = 10}, *ledger_);
   }
   void restart() {
     archivist_.reset(), keeper_.reset(), ledger_.reset();
@@ -99,10 +100,11 @@ class ArchivedLog : public test::LedgerTest {
   }
   std::string exported() const {
     std::string lines;
-    const auto report = export_log(log(), {.range = {.from = {}, .to = {.seq = head_, .time = {}}}}, [&](std::string_view line) {
-      lines += line;
-      return true;
-    });
+    const auto report =
+        export_log(log(), {.range = {.from = {}, .to = {.seq = head_, .time = {}}}}, [&](std::string_view line) {
+          lines += line;
+          return true;
+        });
     EXPECT_TRUE(report);
     return lines;
   }
@@ -150,7 +152,8 @@ TEST_F(ArchivedLog, WithoutItsArchivesItSaysWhatItDoesNotKnow) {
   EXPECT_EQ(then.cause, Cause::kUnknown);
   EXPECT_EQ(then.confidence, Confidence::kLow);
   EXPECT_THAT(then.summary, HasSubstr("the latest records of web-1 are in an archive that is not here"));
-  const auto by_time = history_from_log(log(), "web-1", Cut{.seq = {}, .time = clock_.now().plus_seconds(-2 * 86400)});
+  const auto by_time =
+      history_from_log(log(), "web-1", Cut{.seq = {}, .time = clock_.now().plus_seconds(-2 * 86400)});
   ASSERT_TRUE(by_time) << by_time.error().message;
 
   // Who asks the server for the history is told the same.
@@ -208,13 +211,15 @@ TEST_F(ArchivedLog, VerifyFindsADamagedArchiveAndSaysWhere) {
   };
   std::string flipped = good;
   flipped[good.size() - 5] = static_cast<char>(flipped[good.size() - 5] ^ 1);
-  EXPECT_THAT(damage_with(flipped), HasSubstr(file.string() + " is damaged: records 11 to 20 are not what was sealed"));
+  EXPECT_THAT(damage_with(flipped),
+              HasSubstr(file.string() + " is damaged: records 11 to 20 are not what was sealed"));
   flipped = good;
   flipped[40] = static_cast<char>(flipped[40] ^ 1);
   EXPECT_THAT(damage_with(flipped), HasSubstr("its header is not what its digest says"));
   EXPECT_THAT(damage_with(good.substr(0, good.size() / 2)), HasSubstr("is damaged"));
   EXPECT_THAT(damage_with(""), HasSubstr("is damaged"));
-  EXPECT_THAT(damage_with(file_bytes(archive(1, 10))), HasSubstr("is not the one that records 11 to 20 were sealed into"));
+  EXPECT_THAT(damage_with(file_bytes(archive(1, 10))),
+              HasSubstr("is not the one that records 11 to 20 were sealed into"));
   // It harms nobody else: the others are read, and web-1 is explained with what is there.
   EXPECT_FALSE(explain_at("web-1", head_).warnings.empty());
   put_file(file, good);

@@ -1,6 +1,7 @@
 // archive_bench: what archiving costs and saves, beside the same log unarchived on the same machine.
 //
-//   archive_bench [RECORDS]     a log of RECORDS (300,000) registrations and refusals of 5,000 machines: sealed, then read
+//   archive_bench [RECORDS]     a log of RECORDS (300,000) registrations and refusals of 5,000 machines: sealed,
+//   then read
 //                               as a whole and node by node, each from the store and from archives
 //
 // Exit status: 0, 1 when reading from archives is slower than the limit, 2 wrong usage.
@@ -36,7 +37,8 @@ Record at(Seq seq) {
   record.seq = seq;
   record.time = Time{1'700'000'000'000'000}.plus_seconds(static_cast<std::int64_t>(seq));
   record.node = fmt::format("edge-{:05}", machine);
-  record.source = fmt::format("10.{}.{}.{}:{}", 1 + machine / 65'536, machine / 256 % 256, machine % 256, 32'768 + seq * 7919 % 28'000);
+  record.source = fmt::format("10.{}.{}.{}:{}", 1 + machine / 65'536, machine / 256 % 256, machine % 256,
+                              32'768 + seq * 7919 % 28'000);
   record.endpoint = seq % 2 == 0 ? "/v1-k3s/serving-kubelet.crt" : "/v1-k3s/client-kubelet.crt";
   record.request_id = to_hex(view_of(sha256_of(std::to_string(seq)))).substr(0, 16);
   record.server = "srv-1-0123";
@@ -99,7 +101,8 @@ Reading read_all(const std::filesystem::path& dir, Seq total) {
   reading.whole = seconds_since(start);
   start = std::chrono::steady_clock::now();
   for (int i = 0; i < kAsked; ++i)
-    if (must(replay::history_from_log(*log, fmt::format("edge-{:05}", i * 37))).records.empty()) fatal("a node is missing");
+    if (must(replay::history_from_log(*log, fmt::format("edge-{:05}", i * 37))).records.empty())
+      fatal("a node is missing");
   reading.one_node = seconds_since(start) / kAsked;
   return reading;
 }
@@ -107,8 +110,11 @@ Reading read_all(const std::filesystem::path& dir, Seq total) {
 int run(Seq total) {
   const auto dir = std::filesystem::temp_directory_path() / fmt::format("archive-bench-{}", getpid());
   std::filesystem::remove_all(dir);
+  std::filesystem::create_directories(dir);
   make_log(dir, total);
-  const auto each = [total](std::uint64_t bytes) { return static_cast<double>(bytes) / static_cast<double>(total); };
+  const auto each = [total](std::uint64_t bytes) {
+    return static_cast<double>(bytes) / static_cast<double>(total);
+  };
   const Reading store = read_all(dir, total);
   double sealing = 0;
   std::uint64_t raw = 0, before = 0, after = 0;
@@ -131,12 +137,13 @@ int run(Seq total) {
   const std::uint64_t archived = bytes_below(dir / "archives");
   const Reading archives = read_all(dir, total);
   fmt::print("{} records of {:.0f} bytes\n", total, each(raw));
-  fmt::print("store before: {:.0f} bytes a record; after: {:.0f} (index, tree); archive: {:.0f}\n", each(before), each(after), each(archived));
+  fmt::print("store before: {:.0f} bytes a record; after: {:.0f} (index, tree); archive: {:.0f}\n", each(before),
+             each(after), each(archived));
   fmt::print("sealed, read back, dropped and reclaimed: {:.0f} records/s\n", static_cast<double>(total) / sealing);
-  fmt::print("the whole log read: store {:.2f} s, archives {:.2f} s: {:.1f} times as long (limit {:.0f})\n", store.whole,
-             archives.whole, archives.whole / store.whole, kLimit);
-  fmt::print("history of one node ({} records): store {:.1f} ms, archives {:.1f} ms: {:.1f} times as long\n", total / kMachines,
-             store.one_node * 1e3, archives.one_node * 1e3, archives.one_node / store.one_node);
+  fmt::print("the whole log read: store {:.2f} s, archives {:.2f} s: {:.1f} times as long (limit {:.0f})\n",
+             store.whole, archives.whole, archives.whole / store.whole, kLimit);
+  fmt::print("history of one node ({} records): store {:.1f} ms, archives {:.1f} ms: {:.1f} times as long\n",
+             total / kMachines, store.one_node * 1e3, archives.one_node * 1e3, archives.one_node / store.one_node);
   std::filesystem::remove_all(dir);
   return archives.whole / store.whole <= kLimit ? 0 : 1;
 }

@@ -236,6 +236,7 @@ Response Admin::answer(const Request& request) {
   const std::vector<std::string_view> path = segments_of(std::string_view(request.path).substr(kPrefix.size()));
   const bool get = request.method == "GET";
   if (!path.empty() && path[0] == "tokens") return tokens(request, path);
+  if (!path.empty() && (path[0] == "archives" || path[0] == "holds")) return archives(request, path);
   if (path.size() > 1 && path[0] == "tile" && get) return tree_file(ledger_.log(), "", request.path);
   if (path.size() == 2 && path[0] == "import") return import_entries(request, path[1]);
   if (path.size() == 1 && path[0] == "node-objects") {

@@ -104,6 +104,8 @@ Result<TreeHash> tree_hash_from(std::string_view bytes) {
 
 TreeHash leaf_hash(std::string_view entry) { return sha256().of(kLeafPrefix, entry); }
 
+TreeHash sha256_of(std::string_view bytes) { return sha256().of(kNoPrefix, bytes); }
+
 TreeHash node_hash(const TreeHash& left, const TreeHash& right) {
   return sha256().of(kNodePrefix, view_of(left), view_of(right));
 }

@@ -27,6 +27,8 @@ inline std::string_view view_of(const TreeHash& hash) { return {hash.data(), has
 Result<TreeHash> tree_hash_from(std::string_view bytes);
 
 TreeHash leaf_hash(std::string_view entry);
+// SHA-256 of anything else.
+TreeHash sha256_of(std::string_view bytes);
 TreeHash node_hash(const TreeHash& left, const TreeHash& right);
 
 struct TreeHead {
@@ -50,6 +52,8 @@ class TreeEdge {
   void append(const TreeHash& hash, std::vector<TreeHash>* completed = nullptr, unsigned level = 0);
 
   std::uint64_t size() const { return size_; }
+  // The complete subtrees that make it up, the largest first.
+  const std::vector<TreeHash>& peaks() const { return peaks_; }
   TreeHash root() const;
   TreeHead head() const { return {size_, root()}; }
 

@@ -4,6 +4,7 @@
 #include <istream>
 
 #include "ledger/event_json.h"
+#include "replay/hole_line.h"
 
 namespace ledger::replay {
 namespace {
@@ -39,6 +40,11 @@ bool write(Record record, const ExportOptions& options, const LineSink& sink, Ex
 
 void add_hole(ExportReport& report, Hole hole) {
   ++report.hole_count;
+  // All that is in one archive which is not here is one hole.
+  if (hole.to != 0 && !report.holes.empty() && report.holes.back().to != 0 && report.holes.back().reason == hole.reason) {
+    report.holes.back().to = hole.to;
+    return;
+  }
   if (report.holes.size() < kHoles) report.holes.push_back(std::move(hole));
 }
 
@@ -78,7 +84,11 @@ Result<ExportReport> export_log(const EventLog& log, const ExportOptions& option
     if (record)
       written = write(*record, options, sink, report);
     else
-      add_hole(report, {.seq = seq, .line = 0, .after = last, .reason = record.error().message});
+      add_hole(report, {.seq = seq,
+                        .line = 0,
+                        .after = last,
+                        .reason = record.error().message,
+                        .to = record.error().code == Errc::archived ? seq : 0});
     last = seq;
     return written;
   });
@@ -132,6 +142,8 @@ Result<ExportReport> export_node(const EventLog& log, std::string_view node, con
 Result<void> export_node_history(const EventLog& log, std::string_view node, const LineSink& sink) {
   const Result<ExportReport> report = export_node(log, node, {}, sink);
   if (!report) return report.error();
+  for (const Hole& hole : report->holes)
+    if (!sink(hole_line(hole))) return not_written(hole.seq);
   return {};
 }
 

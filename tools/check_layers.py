@@ -22,6 +22,7 @@ OURS = ("ledger", "replay", "api", "tools", "tests")
 # A path that ends in / stands for everything below it.
 BORDERS = [
     ("RocksDB", r"rocksdb/", ("ledger/event_log.cpp",)),
+    ("zstd", r"zstd\.h", ("ledger/archive_file.cpp", "tools/export_file.h")),
     ("cereal", r"cereal/", ("ledger/event_codec.cpp",)),
     ("OpenSSL", r"openssl/",
      ("ledger/credentials.cpp", "ledger/issuer.cpp", "ledger/certificate_request.cpp", "ledger/openssl_handles.h",

@@ -59,7 +59,7 @@ constexpr const char* kFooter =
     "Exit status: 0 complete, or stopped by a signal; 1 failed or some records could not be read; 2 wrong usage.\n";
 
 struct Arguments {
-  std::string data_dir = kDefaultDataDir, format = "jsonl", from, to, node, cause, input, output, cursor, redact_key;
+  std::string data_dir = kDefaultDataDir, format = "jsonl", from, to, node, cause, input, output, cursor, redact_key, archives;
   std::vector<std::string> kinds, redact;
   std::optional<Seq> after_seq;
   bool zstd = false;
@@ -157,9 +157,14 @@ Result<replay::ExportReport> write_records(const EventLog& log, const Arguments&
 
 int tell_report(const replay::ExportReport& report, const Arguments& arguments, bool to_file) {
   for (const replay::Hole& hole : report.holes)
-    std::fprintf(stderr, "ledger: %s %llu is not in the export: %s\n", hole.line != 0 ? "line" : "record",
-                 static_cast<unsigned long long>(hole.line != 0 ? hole.line : hole.seq),
-                 printable(hole.reason, 300).c_str());
+    if (hole.to != 0)
+      std::fprintf(stderr, "ledger: records %llu to %llu are not all in the export: %s\n",
+                   static_cast<unsigned long long>(hole.seq), static_cast<unsigned long long>(hole.to),
+                   printable(hole.reason, 1000).c_str());
+    else
+      std::fprintf(stderr, "ledger: %s %llu is not in the export: %s\n", hole.line != 0 ? "line" : "record",
+                   static_cast<unsigned long long>(hole.line != 0 ? hole.line : hole.seq),
+                   printable(hole.reason, 300).c_str());
   if (report.hole_count > 0)
     return fail({Errc::corrupt, std::to_string(report.hole_count) +
                                     " record(s) could not be read" +
@@ -222,7 +227,8 @@ int run(Arguments& arguments) {
   if (!options) return fail(options.error()), 2;
   if (arguments.is_live()) return run_live(arguments, std::move(*options));
   if (!arguments.input.empty()) return run_from_file(arguments, *options);
-  const auto log = EventLog::follow({.dir = std::filesystem::path(arguments.data_dir) / "events"});
+  const auto log = EventLog::follow(
+      {.dir = std::filesystem::path(arguments.data_dir) / "events", .archives = arguments.archives});
   if (!log) return fail(log.error());
   options->source.log = (*log)->id();
   if (!arguments.cause.empty()) {
@@ -265,6 +271,7 @@ void add_export(CLI::App& app, int& exit_code) {
   command->footer(kFooter);
   auto arguments = std::make_shared<Arguments>();
   command->add_option("--data-dir", arguments->data_dir, "The server's data directory")->capture_default_str();
+  command->add_option("--archives", arguments->archives, kArchivesHelp);
   command->add_option("--format", arguments->format, "Of the export")
       ->check(CLI::IsMember(replay::audit_format_names()))
       ->capture_default_str();

@@ -1,5 +1,5 @@
-// POST /ledger/v1/exports: a part of the log has left the house, made by `ledger export --bundle` or `--record` beside
-// this server. {"actor","reason","from","to","format","sha256"}; docs/HTTP_API.md, "For operators".
+// POST /ledger/v1/exports: a part of the log has left the house, made by `ledger export --bundle` or `--record`
+// beside this server. {"actor","reason","from","to","format","sha256"}; docs/HTTP_API.md, "For operators".
 
 #include <boost/json.hpp>
 

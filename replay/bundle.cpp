@@ -56,7 +56,9 @@ class Fields {
     if (found == nullptr) blame(key);
     return found;
   }
-  const json::value* find(const char* key) const { return object_ == nullptr ? nullptr : object_->if_contains(key); }
+  const json::value* find(const char* key) const {
+    return object_ == nullptr ? nullptr : object_->if_contains(key);
+  }
   void blame(const std::string& key) {
     if (fault_.empty()) fault_ = "has no " + key + ", or not of the right type";
   }
@@ -174,7 +176,8 @@ std::optional<bool> is_large_bundle_file(std::string_view name) {
 std::string extra_file_of(std::string_view format) { return "records." + std::string(format); }
 
 const BundleFile* Manifest::find(std::string_view name) const {
-  const auto found = std::find_if(files.begin(), files.end(), [&](const BundleFile& file) { return file.name == name; });
+  const auto found =
+      std::find_if(files.begin(), files.end(), [&](const BundleFile& file) { return file.name == name; });
   return found == files.end() ? nullptr : &*found;
 }
 

@@ -1,5 +1,5 @@
-// Evidence bundles: a part of the log in a directory or a tar, with all that somebody needs who has neither the log nor
-// trust in who keeps it. What stands where:
+// Evidence bundles: a part of the log in a directory or a tar, with all that somebody needs who has neither the log
+// nor trust in who keeps it. What stands where:
 //
 //   README.txt         for an auditor who has never heard of us
 //   SHA256SUMS         for sha256sum --check; of every file of data
@@ -18,7 +18,8 @@
 //   records.bin    "ledger/records@v1\n", then per record: seq (8 bytes, big-endian), length (4, big-endian), bytes
 //   records.proof  "ledger/records-proof@v1\n", "size <of the tree>\n", then one hash in base64 per line
 //
-// The manifest has one form: parse_manifest() refuses what manifest_text() would not have written. Values; any thread.
+// The manifest has one form: parse_manifest() refuses what manifest_text() would not have written. Values; any
+// thread.
 #pragma once
 
 #include <map>
@@ -61,10 +62,10 @@ struct BundleFile {
 };
 
 struct Manifest {
-  std::string ledger;   // id of the log
-  std::string made_by;  // who; empty where names are redacted
-  std::string program;  // "ledger 0.1.0"
-  Seq from = 0, to = 0;  // the range that was asked for
+  std::string ledger;          // id of the log
+  std::string made_by;         // who; empty where names are redacted
+  std::string program;         // "ledger 0.1.0"
+  Seq from = 0, to = 0;        // the range that was asked for
   Time first_time, last_time;  // of the records
   std::uint64_t records = 0;
   std::map<std::string, std::uint64_t> kinds;  // how many of each

@@ -52,7 +52,8 @@ class Lines {
       const std::optional<Seq> said = seq_of(*line);
       if (record != nullptr && *line == to_json_line(*record) + "\n") return take();
       if (said && *said > seq) {
-        if (record != nullptr) findings.add(kBundleLines, at_line(number_), at_record(seq) + " is missing before it");
+        if (record != nullptr)
+          findings.add(kBundleLines, at_line(number_), at_record(seq) + " is missing before it");
         return;
       }
       if (!said || *said == seq) {
@@ -145,8 +146,9 @@ class Rows {
     const Result<std::string> found = stream_.bytes(row.size());
     if (found && *found == row) return;
     stopped_ = true;
-    findings.add(extra_file_of(name_of(format_)), where,
-                 found ? "is not what the stored record says; what follows was not compared" : found.error().message);
+    findings.add(
+        extra_file_of(name_of(format_)), where,
+        found ? "is not what the stored record says; what follows was not compared" : found.error().message);
   }
 
   BundleStream stream_;
@@ -169,8 +171,9 @@ struct Counted {
 
 void compare_counts(const Manifest& manifest, const Counted& counted, std::string_view file, Findings& findings) {
   if (counted.records != manifest.records)
-    findings.add(kBundleManifest, "", "says " + std::to_string(manifest.records) + " records; " + std::string(file) + " has " +
-                                          std::to_string(counted.records));
+    findings.add(kBundleManifest, "",
+                 "says " + std::to_string(manifest.records) + " records; " + std::string(file) + " has " +
+                     std::to_string(counted.records));
   std::set<std::string> names;
   for (const auto& [kind, count] : manifest.kinds) names.insert(kind);
   for (const auto& [kind, count] : counted.kinds) names.insert(kind);
@@ -180,8 +183,9 @@ void compare_counts(const Manifest& manifest, const Counted& counted, std::strin
   };
   for (const std::string& kind : names)
     if (of(manifest.kinds, kind) != of(counted.kinds, kind))
-      findings.add(kBundleManifest, "", "says " + std::to_string(of(manifest.kinds, kind)) + " records of kind " +
-                                            printable(kind, 40) + "; there are " + std::to_string(of(counted.kinds, kind)));
+      findings.add(kBundleManifest, "",
+                   "says " + std::to_string(of(manifest.kinds, kind)) + " records of kind " + printable(kind, 40) +
+                       "; there are " + std::to_string(of(counted.kinds, kind)));
   if (counted.records > 0 && (counted.first != manifest.first_time || counted.last != manifest.last_time))
     findings.add(kBundleManifest, "", "says other times than the first and the last record have");
 }
@@ -191,7 +195,12 @@ class StoredRecords {
  public:
   StoredRecords(const std::filesystem::path& bundle, const Manifest& manifest, const BundleCheckOptions& options,
                 BundleReport& report, const Progress& progress)
-      : bundle_(bundle), manifest_(manifest), options_(options), report_(report), findings_(report), progress_(progress) {}
+      : bundle_(bundle),
+        manifest_(manifest),
+        options_(options),
+        report_(report),
+        findings_(report),
+        progress_(progress) {}
 
   Result<void> check() {
     if (const Result<void> opened = open(); !opened) return opened;
@@ -199,17 +208,19 @@ class StoredRecords {
     const auto any = [this](std::uint64_t begin, std::uint64_t end) {
       return next_ && next_->seq > begin && next_->seq <= end;
     };
-    const Result<TreeHash> root =
-        root_of_subset(manifest_.checkpoint.size, any, [this] { return take_leaf(); }, [this] { return take_hash(); });
+    const Result<TreeHash> root = root_of_subset(
+        manifest_.checkpoint.size, any, [this] { return take_leaf(); }, [this] { return take_hash(); });
     while (next_) (void)take_leaf();
     const bool used_up = root && !broken_ && proof_ended();
     report_.is_proved = used_up && *root == manifest_.checkpoint.root;
     if (!root)
       findings_.add(kBundleProof, proof_lines_ == 0 ? "" : at_line(proof_lines_), root.error().message);
     else if (used_up && !report_.is_proved)
-      findings_.add(kBundleRecords, "",
-                    "these records are not those of the tree that the checkpoint has signed: at least one of them was "
-                    "changed, or " + std::string(kBundleProof) + " was");
+      findings_.add(
+          kBundleRecords, "",
+          "these records are not those of the tree that the checkpoint has signed: at least one of them was "
+          "changed, or " +
+              std::string(kBundleProof) + " was");
     lines_->finish(findings_);
     if (rows_) rows_->finish(findings_);
     if (!broken_) compare_counts(manifest_, counted_, kBundleRecords, findings_);
@@ -253,8 +264,8 @@ class StoredRecords {
                                    ", not by this version: its sum is right, its rows were not compared");
         return {};
       }
-      Result<Rows> rows =
-          Rows::open(bundle_, *audit_format_from_name(name), {.log = manifest_.ledger, .version = options_.version});
+      Result<Rows> rows = Rows::open(bundle_, *audit_format_from_name(name),
+                                     {.log = manifest_.ledger, .version = options_.version});
       if (!rows) return rows.error();
       rows_.emplace(std::move(*rows));
       rows_->begin(findings_);
@@ -285,7 +296,8 @@ class StoredRecords {
     }
     if (head->size() < RecordFrame::kSize) return stop(where, "ends in the middle of a record");
     const RecordFrame frame = parse_frame(*head);
-    if (frame.length > kMaxRecordBytes) return stop(where, "says that a record has " + std::to_string(frame.length) + " bytes");
+    if (frame.length > kMaxRecordBytes)
+      return stop(where, "says that a record has " + std::to_string(frame.length) + " bytes");
     if (frame.seq <= last || frame.seq > manifest_.to)
       return stop(where, at_record(frame.seq) + " is out of order, or out of the range");
     if (manifest_.complete() && frame.seq != last + 1)
@@ -303,7 +315,8 @@ class StoredRecords {
     const Result<Record> record = decode_record(stored.bytes);
     const bool is_record = record && record->seq == stored.seq;
     if (!record)
-      findings_.add(kBundleRecords, at_record(stored.seq), "cannot be read: " + printable(record.error().message, 200));
+      findings_.add(kBundleRecords, at_record(stored.seq),
+                    "cannot be read: " + printable(record.error().message, 200));
     else if (!is_record)
       findings_.add(kBundleRecords, at_record(stored.seq), "says that it is record " + std::to_string(record->seq));
     lines_->compare(stored.seq, is_record ? &*record : nullptr, findings_);
@@ -394,7 +407,8 @@ class Check {
         break;
       }
     }
-    if (!seen_.contains(kBundleManifest)) findings_.add(kBundleManifest, "", "is missing; without it this is no bundle");
+    if (!seen_.contains(kBundleManifest))
+      findings_.add(kBundleManifest, "", "is missing; without it this is no bundle");
     return {};
   }
 
@@ -428,8 +442,9 @@ class Check {
   // Such a file is read only when the manifest vouches for its size.
   std::string fault_of_large(const BundleEntry& entry) const {
     if (!report_.manifest)
-      return report_.finding_count > 0 ? "was not looked at"
-                                       : "stands before manifest.json in the tar; unpack it, and check the directory";
+      return report_.finding_count > 0
+                 ? "was not looked at"
+                 : "stands before manifest.json in the tar; unpack it, and check the directory";
     const BundleFile* file = report_.manifest->find(entry.name);
     if (file == nullptr) return "is not in the manifest";
     // A file of nearly the right size is looked at, to say where it differs.
@@ -462,10 +477,12 @@ class Check {
       if (found == seen_.end() && !told(file.name)) findings_.add(file.name, "", "is missing");
       if (found == seen_.end()) continue;
       if (found->second.size != file.size)
-        findings_.add(file.name, "", "has " + std::to_string(found->second.size) + " bytes; the manifest says " +
-                                         std::to_string(file.size));
+        findings_.add(
+            file.name, "",
+            "has " + std::to_string(found->second.size) + " bytes; the manifest says " + std::to_string(file.size));
       else if (found->second.sha256 != file.sha256)
-        findings_.add(file.name, "", "is not the file that the manifest lists: its SHA-256 is " + found->second.sha256);
+        findings_.add(file.name, "",
+                      "is not the file that the manifest lists: its SHA-256 is " + found->second.sha256);
     }
     for (const auto& [name, seen] : seen_)
       if (name != kBundleManifest && name != kBundleManifestNote && manifest.find(name) == nullptr)
@@ -481,9 +498,10 @@ class Check {
         inside != nullptr ? NoteVerifier::parse(*inside) : Result<NoteVerifier>(Error{Errc::not_found, ""});
     if (inside != nullptr && !own) findings_.add(kBundleKey, "", "is no public key: " + own.error().message);
     if (options_.key && own && own->str() != options_.key->str())
-      findings_.add(kBundleKey, "", "is key " + own->key_id() + " of " + printable(own->name(), 100) +
-                                        ", not the key that you trust (" + options_.key->key_id() + " of " +
-                                        options_.key->name() + ")");
+      findings_.add(kBundleKey, "",
+                    "is key " + own->key_id() + " of " + printable(own->name(), 100) +
+                        ", not the key that you trust (" + options_.key->key_id() + " of " + options_.key->name() +
+                        ")");
     report_.is_key_trusted = options_.key.has_value();
     if (options_.key)
       key_ = options_.key;
@@ -492,11 +510,13 @@ class Check {
     if (!key_) return false;
     report_.key_id = key_->key_id();
     if (key_->name() != origin_of(report_.manifest->ledger))
-      findings_.add(kBundleManifest, "", "is about the log " + printable(report_.manifest->ledger, 40) +
-                                             ", the key is that of " + printable(key_->name(), 100));
+      findings_.add(kBundleManifest, "",
+                    "is about the log " + printable(report_.manifest->ledger, 40) + ", the key is that of " +
+                        printable(key_->name(), 100));
     if (!report_.is_key_trusted)
-      report_.warnings.push_back("the key is the one inside the bundle: this shows that the parts fit together, not whose "
-                                 "they are; give the key that you know from elsewhere with --key");
+      report_.warnings.push_back(
+          "the key is the one inside the bundle: this shows that the parts fit together, not whose "
+          "they are; give the key that you know from elsewhere with --key");
     return true;
   }
 
@@ -507,20 +527,23 @@ class Check {
       if (!checkpoint)
         findings_.add(kBundleCheckpoint, "", checkpoint.error().message);
       else if (checkpoint->head != manifest.checkpoint)
-        findings_.add(kBundleCheckpoint, "", "is one of " + std::to_string(checkpoint->head.size) +
-                                                 " records; the manifest says another, of " +
-                                                 std::to_string(manifest.checkpoint.size));
+        findings_.add(kBundleCheckpoint, "",
+                      "is one of " + std::to_string(checkpoint->head.size) +
+                          " records; the manifest says another, of " + std::to_string(manifest.checkpoint.size));
       else
         has_checkpoint_ = true;
     }
     const std::string* note = bytes_of(kBundleManifestNote);
     if (!manifest.is_signed) {
-      if (note != nullptr) findings_.add(kBundleManifestNote, "", "is there although the manifest says that it is not signed");
-      report_.warnings.push_back("the manifest is not signed: who chose these records and wrote the rest is not known; "
-                                 "the records themselves are proved by the checkpoint");
+      if (note != nullptr)
+        findings_.add(kBundleManifestNote, "", "is there although the manifest says that it is not signed");
+      report_.warnings.push_back(
+          "the manifest is not signed: who chose these records and wrote the rest is not known; "
+          "the records themselves are proved by the checkpoint");
       return;
     }
-    if (note == nullptr) return findings_.add(kBundleManifestNote, "", "is missing, and the manifest says that it is signed");
+    if (note == nullptr)
+      return findings_.add(kBundleManifestNote, "", "is missing, and the manifest says that it is signed");
     const Result<SignedNote> parsed = parse_note(*note);
     const Result<void> checked = parsed ? check_note(*parsed, *key_) : parsed.error();
     if (!checked)
@@ -558,19 +581,20 @@ class Check {
       return findings_.add(kBundleConsistency, "", grown_fault(name, head));
     if (!manifest.complete() || !earlier.to) return;
     if (manifest.from > *earlier.to + 1)
-      report_.warnings.push_back("records " + std::to_string(*earlier.to + 1) + " to " + std::to_string(manifest.from - 1) +
-                                 " are in neither bundle");
+      report_.warnings.push_back("records " + std::to_string(*earlier.to + 1) + " to " +
+                                 std::to_string(manifest.from - 1) + " are in neither bundle");
   }
 
   std::string grown_fault(const std::string& name, const TreeHead& head) const {
     const Manifest& manifest = *report_.manifest;
     const std::string theirs = name + " (" + std::to_string(head.size) + " records)";
     if (!report_.has_grown)
-      return "does not show that the log of " + theirs + " is the beginning of this one: there is no sound proof of growth";
+      return "does not show that the log of " + theirs +
+             " is the beginning of this one: there is no sound proof of growth";
     if (manifest.previous->size == head.size)
       return "begins with a log of the same size as " + theirs + " but with other records: the log was rewritten";
-    return "begins with the log of " + std::to_string(manifest.previous->size) + " records, not with that of " + theirs +
-           "; ask for a bundle made with --since-bundle of the one that you have";
+    return "begins with the log of " + std::to_string(manifest.previous->size) + " records, not with that of " +
+           theirs + "; ask for a bundle made with --since-bundle of the one that you have";
   }
 
   Result<void> check_records() {
@@ -587,8 +611,9 @@ class Check {
   // Nothing to compare the lines with: they must be records of the range, in order, as many as the manifest says.
   Result<void> check_redacted() {
     const Manifest& manifest = *report_.manifest;
-    report_.warnings.push_back("names or addresses are replaced by pseudonyms, so the records cannot be proved: that they are "
-                               "the log's is the word of who signed the manifest");
+    report_.warnings.push_back(
+        "names or addresses are replaced by pseudonyms, so the records cannot be proved: that they are "
+        "the log's is the word of who signed the manifest");
     Result<Lines> lines = Lines::open(bundle_);
     if (!lines) return lines.error();
     Counted counted;
@@ -599,7 +624,8 @@ class Check {
       if (!record)
         findings_.add(kBundleLines, where, printable(record.error().message, 200));
       else if (record->seq <= last || record->seq > manifest.to || (manifest.complete() && record->seq != last + 1))
-        findings_.add(kBundleLines, where, at_record(record->seq) + " is out of order, or one before it is missing");
+        findings_.add(kBundleLines, where,
+                      at_record(record->seq) + " is out of order, or one before it is missing");
       if (record) counted.add(*record), last = std::max(last, record->seq);
       lines->take();
     }

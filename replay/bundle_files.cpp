@@ -56,7 +56,8 @@ class DirectoryReader final : public BundleReader {
     BundleEntry entry{.name = printable(name, kMaxName), .size = 0};
     struct stat info {};
     file_ = Descriptor(-1);
-    if (::fstatat(directory_.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return cannot("read", path_ / name);
+    if (::fstatat(directory_.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+      return cannot("read", path_ / name);
     if (!S_ISREG(info.st_mode)) {
       entry.problem = S_ISLNK(info.st_mode)   ? "is a symbolic link"
                       : S_ISDIR(info.st_mode) ? "is a directory"
@@ -197,8 +198,8 @@ Result<std::unique_ptr<BundleReader>> open_tar(const std::filesystem::path& path
       archive_read_support_filter_zstd(reader.get()) != ARCHIVE_OK)
     fatal("this libarchive reads no tar with zstd");
   if (archive_read_open_filename(reader.get(), path.c_str(), kBlock) != ARCHIVE_OK)
-    return Error{Errc::invalid, printable(path.string(), 300) + " is no bundle, neither a directory nor a tar: " +
-                                    reason_of(reader.get())};
+    return Error{Errc::invalid, printable(path.string(), 300) +
+                                    " is no bundle, neither a directory nor a tar: " + reason_of(reader.get())};
   return std::unique_ptr<BundleReader>(std::make_unique<TarReader>(path, std::move(reader)));
 }
 
@@ -309,7 +310,8 @@ Result<void> pack_bundle(const std::filesystem::path& directory, const std::vect
   };
   if (archive_write_open_fd(writer.get(), out.get()) != ARCHIVE_OK) return failed();
   for (const std::string& name : names)
-    if (const Result<void> put = put_file(writer.get(), directory / name, top + "/" + name, modified); !put) return put;
+    if (const Result<void> put = put_file(writer.get(), directory / name, top + "/" + name, modified); !put)
+      return put;
   if (archive_write_close(writer.get()) != ARCHIVE_OK) return failed();
   if (::fsync(out.get()) != 0) return cannot("sync", tar);
   return {};

@@ -1,8 +1,9 @@
-// The files of a bundle (bundle.h): a directory, or a tar that is compressed or not. Nothing is ever unpacked: a tar is
-// read as it stands, so what its names say cannot reach a disk. Hides libarchive.
+// The files of a bundle (bundle.h): a directory, or a tar that is compressed or not. Nothing is ever unpacked: a
+// tar is read as it stands, so what its names say cannot reach a disk. Hides libarchive.
 //
-// Hostile input: plain files with plain names only; a directory's links and a tar's links, devices, paths and second
-// files of one name are told as problems of their entries. Memory: one block, whatever sizes the input claims.
+// Hostile input: plain files with plain names only; a directory's links and a tar's links, devices, paths and
+// second files of one name are told as problems of their entries. Memory: one block, whatever sizes the input
+// claims.
 //
 // One thread per object.
 #pragma once
@@ -54,12 +55,13 @@ class BundleStream {
   std::string_view rest_;
 };
 // A small file whole. Errc::invalid when it is longer than `max_bytes`.
-Result<std::string> read_bundle_file(const std::filesystem::path& bundle, std::string_view name, std::size_t max_bytes);
+Result<std::string> read_bundle_file(const std::filesystem::path& bundle, std::string_view name,
+                                     std::size_t max_bytes);
 
 // Whether a bundle of this name is a tar: it ends in .tar or .tar.zst.
 bool is_tar_name(std::string_view path);
-// Writes files of a directory into a tar, below one directory `top`, in this order. The same files and time give the
-// same bytes. On the disk when this returns. An existing file is replaced.
+// Writes files of a directory into a tar, below one directory `top`, in this order. The same files and time give
+// the same bytes. On the disk when this returns. An existing file is replaced.
 Result<void> pack_bundle(const std::filesystem::path& directory, const std::vector<std::string>& names,
                          const std::string& top, Time modified, const std::filesystem::path& tar, bool compress);
 

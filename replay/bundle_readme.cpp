@@ -64,8 +64,8 @@ constexpr const char* kFiles =
 
 std::string holds(const Manifest& manifest) {
   std::string text = "What it holds\n-------------\n";
-  text += fmt::format("Log       ledger/{}\nRange     records {} to {}\nRecords   {}\nTimes     {} to {}\n", manifest.ledger,
-                      manifest.from, manifest.to, manifest.records,
+  text += fmt::format("Log       ledger/{}\nRange     records {} to {}\nRecords   {}\nTimes     {} to {}\n",
+                      manifest.ledger, manifest.from, manifest.to, manifest.records,
                       manifest.first_time.known() ? manifest.first_time.to_string() : "unknown",
                       manifest.last_time.known() ? manifest.last_time.to_string() : "unknown");
   if (manifest.complete())
@@ -79,22 +79,26 @@ std::string proves(const Manifest& manifest) {
   std::string text = "What it proves, and what it does not\n------------------------------------\n";
   if (!manifest.proves())
     return text +
-           "- Names or addresses were replaced by pseudonyms, the same for the same value. So the records cannot be\n"
+           "- Names or addresses were replaced by pseudonyms, the same for the same value. So the records cannot "
+           "be\n"
            "  compared with the log's stored bytes. That they say what the log says is the word of the operator,\n"
            "  who signed it (manifest.note); nothing here proves it. Ask for a bundle that is not redacted where\n"
            "  that is not enough.\n\n";
   text +=
       "- Each of these records stands in the log under its number, byte for byte, as the log was when the\n"
       "  operator signed `checkpoint`. Not one of them can be changed afterwards.\n";
-  text += manifest.complete()
-              ? "- No record of the range is missing, and none was put in later.\n"
-              : "- It does NOT prove that these are all the records of their sort: the range has others, and which\n"
-                "  ones are here was chosen. Ask for the whole range where that matters.\n";
-  text += manifest.previous
-              ? fmt::format("- The log of {} records that an earlier checkpoint saw is the beginning of this log: what was\n"
-                            "  handed out then has not been changed or taken out since (consistency.proof).\n",
-                            manifest.previous->size)
-              : "- It does not say how the log looked earlier: no earlier checkpoint was given when it was made.\n";
+  text +=
+      manifest.complete()
+          ? "- No record of the range is missing, and none was put in later.\n"
+          : "- It does NOT prove that these are all the records of their sort: the range has others, and which\n"
+            "  ones are here was chosen. Ask for the whole range where that matters.\n";
+  text +=
+      manifest.previous
+          ? fmt::format(
+                "- The log of {} records that an earlier checkpoint saw is the beginning of this log: what was\n"
+                "  handed out then has not been changed or taken out since (consistency.proof).\n",
+                manifest.previous->size)
+          : "- It does not say how the log looked earlier: no earlier checkpoint was given when it was made.\n";
   return text +
          "- It cannot show that what was written down is true, nor that the operator has not kept a second log\n"
          "  under the same key for other readers. Compare `checkpoint` with others who watch the log, and with\n"

@@ -24,7 +24,8 @@ namespace fs = std::filesystem;
 constexpr unsigned kFileMode = 0644;  // within a directory whose mode says who may read
 
 Error cannot(const char* what, const fs::path& path) {
-  return {Errc::io, std::string("cannot ") + what + " " + printable(path.string(), 300) + ": " + std::strerror(errno)};
+  return {Errc::io,
+          std::string("cannot ") + what + " " + printable(path.string(), 300) + ": " + std::strerror(errno)};
 }
 
 // A file and its SHA-256.
@@ -151,13 +152,14 @@ class Writer {
     what.format = AuditFormat::jsonl;
     what.change = [this](Record& record) { see(record); };
     const auto sink = [&](std::string_view line) { return lines->write(line) && written_; };
-    const Result<ExportReport> report = options_.node.empty()
-                                            ? export_log(log_, what, sink, progress)
-                                            : export_node(log_, options_.node, what, sink);
+    const Result<ExportReport> report = options_.node.empty() ? export_log(log_, what, sink, progress)
+                                                              : export_node(log_, options_.node, what, sink);
     if (!report) return report.error();
-    if (report->hole_count > 0)
-      return Error{Errc::corrupt, "record " + std::to_string(report->holes.empty() ? 0 : report->holes.front().seq) +
-                                      " cannot be read, so nothing is handed out; `ledger verify` says what is damaged"};
+    if (report->hole_count > 0) {
+      const Hole hole = report->holes.empty() ? Hole{} : report->holes.front();
+      return Error{Errc::corrupt, "record " + std::to_string(hole.seq) + " cannot be read, so nothing is handed out (" +
+                                      printable(hole.reason, 300) + "); `ledger verify` says what is damaged"};
+    }
     if (report->records == 0)
       return Error{Errc::not_found, "no record of the range is one of those that were asked for"};
     for (auto* file : {&lines, &stored_, &extra_})

@@ -13,9 +13,9 @@
 namespace ledger::tools {
 
 struct BundleArguments {
-  std::string path;   // --bundle; empty: none is asked for
-  std::string since;  // --since-bundle
-  std::string actor;  // --actor
+  std::string path;     // --bundle; empty: none is asked for
+  std::string since;    // --since-bundle
+  std::string actor;    // --actor
   bool record = false;  // --record
 };
 // Adds the options; excludes what does not go with them by the names of cmd_export.cpp.
@@ -24,7 +24,7 @@ void add_bundle_options(CLI::App& command, BundleArguments& arguments);
 struct BundleRequest {
   std::filesystem::path data_dir;
   replay::ExportOptions what{};
-  std::string node, cause;             // as given; `what.nodes` are those of the cause
+  std::string node, cause;  // as given; `what.nodes` are those of the cause
   std::vector<std::string> redacted{};
   BundleArguments arguments{};
 };

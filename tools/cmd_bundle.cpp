@@ -46,8 +46,9 @@ Result<Seq> record_on_server(const fs::path& data_dir, const ExportCreated& expo
   Result<api::OperatorClient> client =
       api::OperatorClient::open({.url = {}, .data_dir = data_dir, .token_file = {}, .ca_file = {}});
   if (!client) return client.error();
-  const json::object body{{"actor", exported.actor},   {"reason", note},          {"from", exported.from},
-                          {"to", exported.to},         {"format", exported.format}, {"sha256", exported.sha256}};
+  const json::object body{{"actor", exported.actor},   {"reason", note},
+                          {"from", exported.from},     {"to", exported.to},
+                          {"format", exported.format}, {"sha256", exported.sha256}};
   const Result<std::string> answer = client->post("/ledger/v1/exports", json::serialize(body));
   if (!answer) return answer.error();
   json::error_code error;
@@ -59,8 +60,7 @@ Result<Seq> record_on_server(const fs::path& data_dir, const ExportCreated& expo
 
 Result<Seq> record_on_log(Ledger& ledger, const ExportCreated& exported, const std::string& note) {
   const Result<Committed> done = record_export(
-      ledger, exported,
-      {.actor = exported.actor, .reason = note, .force = false, .request_id = {}, .source = {}});
+      ledger, exported, {.actor = exported.actor, .reason = note, .force = false, .request_id = {}, .source = {}});
   if (!done) return done.error();
   if (const Result<void> closed = ledger.close(); !closed) return closed.error();
   return done->last();
@@ -109,7 +109,8 @@ class Notary {
     for (const Checkpoint& checkpoint : checkpoints_)
       if (checkpoint.head.size <= log.head()) last = std::max(last, checkpoint.head.size);
     if (last == 0)
-      return Error{Errc::not_found, "no checkpoint has been signed yet, and " + shown(checkpoint_key_file(data_dir_)) +
+      return Error{Errc::not_found, "no checkpoint has been signed yet, and " +
+                                        shown(checkpoint_key_file(data_dir_)) +
                                         " cannot be read to sign one; run this as the owner of the data directory"};
     return last;
   }
@@ -152,13 +153,15 @@ Result<void> fits(const EventLog& log, const Checkpoint& earlier, const NoteVeri
                                      std::to_string(log.head())};
   const Result<TreeHash> root = root_at(earlier.head.size, log.tree_nodes());
   if (!root) return root.error();
-  if (*root != earlier.head.root) return Error{Errc::conflict, "it saw other records than the log has; run `ledger verify`"};
+  if (*root != earlier.head.root)
+    return Error{Errc::conflict, "it saw other records than the log has; run `ledger verify`"};
   return {};
 }
 
 // The checkpoint that the bundle's proof of growth begins with: of --since-bundle, else of the last bundle.
-Result<std::optional<Checkpoint>> earlier_of(const EventLog& log, const BundleRequest& request, const Notary& notary,
-                                             const TreeHead& head, std::optional<Seq>& continues_behind) {
+Result<std::optional<Checkpoint>> earlier_of(const EventLog& log, const BundleRequest& request,
+                                             const Notary& notary, const TreeHead& head,
+                                             std::optional<Seq>& continues_behind) {
   const std::string& since = request.arguments.since;
   if (!since.empty()) {
     Result<replay::EarlierBundle> earlier = replay::read_earlier(since);
@@ -184,7 +187,8 @@ Result<std::optional<Checkpoint>> earlier_of(const EventLog& log, const BundleRe
 // What is under way, under names that no bundle has; gone when it was not completed.
 class Workplace {
  public:
-  explicit Workplace(const fs::path& path) : directory_(path.string() + ".part"), tar_(path.string() + ".part.tar") {}
+  explicit Workplace(const fs::path& path)
+      : directory_(path.string() + ".part"), tar_(path.string() + ".part.tar") {}
   Workplace(const Workplace&) = delete;
   Workplace& operator=(const Workplace&) = delete;
   ~Workplace() {
@@ -199,7 +203,8 @@ class Workplace {
       return Error{Errc::conflict, shown(path) + " is there already; name another path"};
     for (const fs::path& part : {directory_, tar_})
       if (fs::exists(fs::symlink_status(part, error)))
-        return Error{Errc::conflict, shown(part) + " is there: another export is under way, or one was cut off; remove it then"};
+        return Error{Errc::conflict,
+                     shown(part) + " is there: another export is under way, or one was cut off; remove it then"};
     ours_ = true;
     return {};
   }
@@ -270,7 +275,8 @@ class Making {
     options.signer = notary_->signer();
     options.previous = std::move(earlier);
     ProgressLine progress("exporting");
-    Result<replay::WrittenBundle> written = replay::write_bundle(log_, options, place_.directory(), std::ref(progress));
+    Result<replay::WrittenBundle> written =
+        replay::write_bundle(log_, options, place_.directory(), std::ref(progress));
     if (!written) return written.error();
     bundle_ = std::move(*written);
     checkpoint_ = options.checkpoint;
@@ -287,15 +293,17 @@ class Making {
     const bool has_begin = range.from.seq || range.from.time;
     if (!range.to.seq && !range.to.time) range.to.seq = last;
     if (!has_begin && !request_.arguments.since.empty()) {
-      const Result<std::optional<Checkpoint>> known = earlier_of(log_, request_, *notary_, {UINT64_MAX, {}}, behind);
+      const Result<std::optional<Checkpoint>> known =
+          earlier_of(log_, request_, *notary_, {UINT64_MAX, {}}, behind);
       if (!known) return known.error();
       if (behind) range.from.seq = *behind + 1;
     }
     const Result<replay::Seqs> seqs = replay::seqs_of(log_, range);
     if (!seqs) return seqs.error();
     if (seqs->from > seqs->to)
-      return Error{Errc::not_found, behind ? "there is no record behind " + std::to_string(*behind) + ", where the bundle of "
-                                             "--since-bundle ends"
+      return Error{Errc::not_found, behind ? "there is no record behind " + std::to_string(*behind) +
+                                                 ", where the bundle of "
+                                                 "--since-bundle ends"
                                            : "no record is in that range"};
     range = {.from = {.seq = seqs->from, .time = {}}, .to = {.seq = seqs->to, .time = {}}};
     // Not older than what the proof of growth begins with.
@@ -320,7 +328,8 @@ class Making {
     if (!report) return report.error();
     if (report->holds()) return {};
     const replay::BundleFinding& first = report->findings.front();
-    return Error{Errc::corrupt, "what was written does not hold (" + first.file + " " + first.where + ": " + first.text +
+    return Error{Errc::corrupt, "what was written does not hold (" + first.file + " " + first.where + ": " +
+                                    first.text +
                                     "), so nothing is handed out; `ledger verify` says whether the log is damaged"};
   }
 
@@ -334,7 +343,8 @@ class Making {
     for (const std::string& what : request_.redacted) note += (note.empty() ? "" : "; ") + what + " redacted";
     const Result<Seq> recorded = record_export_of(request_.data_dir, exported, note);
     if (!recorded)
-      return Error{recorded.error().code, "the export could not be recorded, so nothing is handed out: " + recorded.error().message};
+      return Error{recorded.error().code,
+                   "the export could not be recorded, so nothing is handed out: " + recorded.error().message};
     return recorded;
   }
 
@@ -351,10 +361,13 @@ class Making {
     if (const Result<void> synced = sync_directory(path_.parent_path()); !synced) return synced;
     std::error_code ignored;  // write_file() tells
     fs::create_directory(exported_checkpoint_file(request_.data_dir).parent_path(), ignored);
-    const Result<void> kept = write_file(exported_checkpoint_file(request_.data_dir), checkpoint_.note.str(), kPublicMode);
+    const Result<void> kept =
+        write_file(exported_checkpoint_file(request_.data_dir), checkpoint_.note.str(), kPublicMode);
     if (!kept)
-      std::fprintf(stderr, "ledger: the next bundle will not prove growth from this one by itself (use --since-bundle): %s\n",
-                   kept.error().message.c_str());
+      std::fprintf(
+          stderr,
+          "ledger: the next bundle will not prove growth from this one by itself (use --since-bundle): %s\n",
+          kept.error().message.c_str());
     return {};
   }
 
@@ -525,24 +538,27 @@ void print_wrapped(std::string_view label, const std::string& text) {
 void print_manifest(const replay::BundleReport& report) {
   const replay::Manifest& manifest = *report.manifest;
   fmt::print("log         {}\n", printable(origin_of(manifest.ledger), 60));
-  fmt::print("range       records {} to {}, {} to {}\n", manifest.from, manifest.to, manifest.first_time.to_string(),
-             manifest.last_time.to_string());
+  fmt::print("range       records {} to {}, {} to {}\n", manifest.from, manifest.to,
+             manifest.first_time.to_string(), manifest.last_time.to_string());
   if (manifest.complete())
     fmt::print("records     {}, all of the range\n", report.records);
   else
-    fmt::print("records     {}, only {}\n            that these are all of their sort cannot be proved\n", report.records,
-               printable(manifest.filter, 300));
+    fmt::print("records     {}, only {}\n            that these are all of their sort cannot be proved\n",
+               report.records, printable(manifest.filter, 300));
   if (!report.key_id.empty())
-    fmt::print("key         {}, {}\n", report.key_id, report.is_key_trusted ? "the one you trust" : "the one inside the bundle");
+    fmt::print("key         {}, {}\n", report.key_id,
+               report.is_key_trusted ? "the one you trust" : "the one inside the bundle");
   fmt::print("checkpoint  of {} records\n", manifest.checkpoint.size);
   if (manifest.proves())
-    fmt::print("proof       {}\n", report.is_proved ? "each record is in the log that the checkpoint signed"
-                                                    : "NOT shown: that the records are those of the checkpoint's log");
+    fmt::print("proof       {}\n", report.is_proved
+                                       ? "each record is in the log that the checkpoint signed"
+                                       : "NOT shown: that the records are those of the checkpoint's log");
   if (manifest.previous)
-    fmt::print("growth      {}\n", report.has_grown
-                                       ? fmt::format("nothing of the first {} records was changed since an earlier checkpoint",
-                                                     manifest.previous->size)
-                                       : "NOT shown: that the log grew out of an earlier one");
+    fmt::print("growth      {}\n",
+               report.has_grown
+                   ? fmt::format("nothing of the first {} records was changed since an earlier checkpoint",
+                                 manifest.previous->size)
+                   : "NOT shown: that the log grew out of an earlier one");
 }
 
 int check(const CheckArguments& arguments) {
@@ -578,11 +594,13 @@ int check(const CheckArguments& arguments) {
 }  // namespace
 
 void add_verify_bundle(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("verify-bundle", "Check a bundle of `ledger export --bundle`, with no log at hand");
+  CLI::App* command =
+      app.add_subcommand("verify-bundle", "Check a bundle of `ledger export --bundle`, with no log at hand");
   command->footer(kFooter);
   auto arguments = std::make_shared<CheckArguments>();
   command->add_option("bundle", arguments->bundle, "A directory or a tar")->required();
-  command->add_option("--key", arguments->key, "The log's public key, known from elsewhere: a file, or its one line");
+  command->add_option("--key", arguments->key,
+                      "The log's public key, known from elsewhere: a file, or its one line");
   command->add_option("--previous", arguments->previous, "The bundle (or checkpoint) you have from before");
   command->add_option("--format", arguments->format, "What to print")
       ->check(CLI::IsMember({"text", "json"}))

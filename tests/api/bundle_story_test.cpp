@@ -27,7 +27,8 @@ class BundleStory : public ::testing::Test {
 
   void join(const std::string& node) {
     auto client = server_.client();
-    const auto response = client.send(test::kubelet_request(server_, node, "0123456789abcdef0123456789abcdef", false));
+    const auto response =
+        client.send(test::kubelet_request(server_, node, "0123456789abcdef0123456789abcdef", false));
     ASSERT_TRUE(response && response->status == 200);
   }
   CommandResult ledger(const std::string& arguments) const {
@@ -87,7 +88,8 @@ TEST_F(BundleStory, FromARunningServerToAnAuditorAndAgainAMonthLater) {
   EXPECT_THAT(python("june.tar"), HasSubstr("holds records 1 "));
   // An auditor's own tools.
   ASSERT_EQ(run_command("cd " + out_.path().string() + " && tar xf june.tar && mv ledger-* unpacked").status, 0);
-  EXPECT_EQ(run_command("cd " + (out_ / "unpacked").string() + " && sha256sum --check --quiet SHA256SUMS").status, 0);
+  EXPECT_EQ(run_command("cd " + (out_ / "unpacked").string() + " && sha256sum --check --quiet SHA256SUMS").status,
+            0);
   EXPECT_EQ(sha256_hex(file_bytes(out_ / "unpacked" / "manifest.json")), event.sha256);
   EXPECT_EQ(verified("unpacked").status, 0);
 
@@ -101,7 +103,8 @@ TEST_F(BundleStory, FromARunningServerToAnAuditorAndAgainAMonthLater) {
   const CommandResult checked = verified("july --previous june.tar.zst --format json");
   EXPECT_EQ(checked.status, 0) << checked.output;
   const boost::json::value json = boost::json::parse(checked.output);
-  for (const char* promise : {"holds", "proved", "grown", "key_trusted"}) EXPECT_TRUE(json.at(promise).as_bool()) << promise;
+  for (const char* promise : {"holds", "proved", "grown", "key_trusted"})
+    EXPECT_TRUE(json.at(promise).as_bool()) << promise;
   EXPECT_EQ(json.at("bundle").at("previous").at("size").to_number<std::int64_t>(), event.to);
   EXPECT_EQ(json.at("warnings").as_array().size(), 0U);
   EXPECT_THAT(python("july"), HasSubstr("holds"));
@@ -121,7 +124,8 @@ TEST_F(BundleStory, ChosenAndRedacted) {
   EXPECT_THAT(one.output, HasSubstr("cannot be proved"));
   EXPECT_EQ(exports().back().note, "what bears on node web-1");
   EXPECT_THAT(python("one"), HasSubstr("holds"));
-  ASSERT_EQ(exported("--bundle two.tar --kind certificate_issued,token_accepted --redact names,addresses").status, 0);
+  ASSERT_EQ(exported("--bundle two.tar --kind certificate_issued,token_accepted --redact names,addresses").status,
+            0);
   const CommandResult two = verified("two.tar");
   EXPECT_EQ(two.status, 0) << two.output;
   EXPECT_THAT(two.output, HasSubstr("replaced by pseudonyms"));
@@ -173,8 +177,10 @@ TEST_F(BundleStory, WithoutTheKeyOnlyWhatACheckpointCovers) {
   EXPECT_THAT(checked.output, HasSubstr("each record is in the log that the checkpoint signed"));
   EXPECT_THAT(checked.output, HasSubstr("the manifest is not signed"));
   EXPECT_THAT(python("made"), HasSubstr("holds"));
-  EXPECT_THAT(exported("--bundle later --from " + std::to_string(exports()[0].seq)).output, HasSubstr("no record is in that range"));
-  EXPECT_THAT(exported("--bundle later --to " + std::to_string(exports()[0].seq)).output, HasSubstr("no checkpoint covers"));
+  EXPECT_THAT(exported("--bundle later --from " + std::to_string(exports()[0].seq)).output,
+              HasSubstr("no record is in that range"));
+  EXPECT_THAT(exported("--bundle later --to " + std::to_string(exports()[0].seq)).output,
+              HasSubstr("no checkpoint covers"));
   EXPECT_THAT(exported("--bundle hidden --redact names").output, HasSubstr("worth nothing without a signature"));
 }
 

@@ -1,5 +1,5 @@
-// Bundles come from people whom their readers do not trust: no crash, bounded memory, and nothing that was not signed
-// holds. The input is a manifest, a frame, or a whole tar.
+// Bundles come from people whom their readers do not trust: no crash, bounded memory, and nothing that was not
+// signed holds. The input is a manifest, a frame, or a whole tar.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>

@@ -9,10 +9,10 @@
 namespace ledger::replay {
 namespace {
 
-using ::testing::HasSubstr;
-using ::testing::Not;
 using test::file_bytes;
 using test::put_file;
+using ::testing::HasSubstr;
+using ::testing::Not;
 namespace fs = std::filesystem;
 
 class BundleCheck : public test::BundleTest {
@@ -148,6 +148,16 @@ TEST_F(BundleCheck, ARowThatSaysOtherThingsIsTold) {
   EXPECT_THAT(told(check(bundle)), HasSubstr("records.csv|record 6|is not what the stored record says"));
 }
 
+// Another version may put a record in other words; its lines and bytes are compared all the same.
+TEST_F(BundleCheck, RowsOfAnotherVersionAreNotCompared) {
+  const Result<BundleReport> report =
+      check_bundle(bundle_, {.key = signer_.verifier(), .earlier = {}, .version = "9.9"});
+  ASSERT_TRUE(report);
+  EXPECT_TRUE(report->holds() && report->is_proved);
+  ASSERT_EQ(report->warnings.size(), 1U);
+  EXPECT_THAT(report->warnings[0], HasSubstr("records.csv was written by ledger 0.1.0, not by this version"));
+}
+
 // He has made the sums fit and taken the signature away: the tree gives him away.
 TEST_F(BundleCheck, ARecordThatWasRewrittenEverywhereIsStillFound) {
   const fs::path bundle = copy(bundle_, "rewritten");
@@ -181,17 +191,21 @@ TEST_F(BundleCheck, StoredRecordsThatAreSpoiltAreTold) {
   const std::string records = file_bytes(bundle_ / "records.bin");
   const std::size_t first = kRecordsMagic.size(), length = parse_frame(records.substr(first)).length;
   const std::size_t second = first + RecordFrame::kSize + length;
-  EXPECT_THAT(spoilt([&](std::string& bytes) { bytes[first + 8] = '\x7f'; }), HasSubstr("says that a record has 2130"));
+  EXPECT_THAT(spoilt([&](std::string& bytes) { bytes[first + 8] = '\x7f'; }),
+              HasSubstr("says that a record has 2130"));
   EXPECT_THAT(spoilt([&](std::string& bytes) { bytes[second + 7] = 9; }),
               HasSubstr("records.bin|byte " + std::to_string(second) + "|record 4 is missing; the next is 9"));
   EXPECT_THAT(spoilt([&](std::string& bytes) { bytes[second + 7] = 3; }), HasSubstr("record 3 is out of order"));
-  EXPECT_THAT(spoilt([&](std::string& bytes) { bytes.resize(second + 5); }), HasSubstr("ends in the middle of a record"));
+  EXPECT_THAT(spoilt([&](std::string& bytes) { bytes.resize(second + 5); }),
+              HasSubstr("ends in the middle of a record"));
   EXPECT_THAT(spoilt([&](std::string& bytes) { bytes.resize(second + 20); }), HasSubstr("record 4 is cut off"));
   EXPECT_THAT(spoilt([&](std::string& bytes) { bytes.resize(second); }), HasSubstr("ends behind record 3"));
   EXPECT_THAT(spoilt([&](std::string& bytes) { bytes[first + RecordFrame::kSize] = 99; }),
               HasSubstr("records.bin|record 3|cannot be read"));
-  EXPECT_THAT(spoilt([&](std::string& bytes) { bytes[0] = 'L'; }), HasSubstr("does not begin as stored records do"));
-  EXPECT_THAT(spoilt([&](std::string& bytes) { bytes += frame_of(21, "x"); }), HasSubstr("record 21 is out of order"));
+  EXPECT_THAT(spoilt([&](std::string& bytes) { bytes[0] = 'L'; }),
+              HasSubstr("does not begin as stored records do"));
+  EXPECT_THAT(spoilt([&](std::string& bytes) { bytes += frame_of(21, "x"); }),
+              HasSubstr("record 21 is out of order"));
 }
 
 TEST_F(BundleCheck, AProofThatIsSpoiltIsTold) {
@@ -204,9 +218,11 @@ TEST_F(BundleCheck, AProofThatIsSpoiltIsTold) {
     return told(check(bundle));
   };
   EXPECT_THAT(spoilt([](auto& lines) { lines.pop_back(); }), HasSubstr("the proof ends too early"));
-  EXPECT_THAT(spoilt([](auto& lines) { lines.push_back(lines.back()); }), HasSubstr("there should be no more lines"));
+  EXPECT_THAT(spoilt([](auto& lines) { lines.push_back(lines.back()); }),
+              HasSubstr("there should be no more lines"));
   EXPECT_THAT(spoilt([](auto& lines) { std::swap(lines[2], lines[3]); }), HasSubstr("not those of the tree"));
-  EXPECT_THAT(spoilt([](auto& lines) { lines[2] = "x"; }), HasSubstr("records.proof|line 3|this is no line of a hash"));
+  EXPECT_THAT(spoilt([](auto& lines) { lines[2] = "x"; }),
+              HasSubstr("records.proof|line 3|this is no line of a hash"));
   EXPECT_THAT(spoilt([](auto& lines) { lines[1] = "size 4"; }), HasSubstr("does not begin as a proof"));
 }
 
@@ -217,13 +233,19 @@ TEST_F(BundleCheck, CountsThatTheManifestMakesUpAreTold) {
     EXPECT_THAT(python(bundle), HasSubstr("fails"));
     return told(check(bundle));
   };
-  EXPECT_THAT(edited([](Manifest& m) { m.kinds.begin()->second = 7; }), HasSubstr("manifest.json||says 7 records of kind"));
-  EXPECT_THAT(edited([](Manifest& m) { m.kinds["nothing"] = 1; }), HasSubstr("says 1 records of kind nothing; there are 0"));
-  EXPECT_THAT(edited([](Manifest& m) { m.filter = "some", m.records = 17; }), HasSubstr("says 17 records; records.bin has 18"));
-  EXPECT_THAT(edited([](Manifest& m) { m.from = 2, m.records = 19; }), HasSubstr("record 2 is missing; the next is 3"));
-  EXPECT_THAT(edited([](Manifest& m) { m.ledger = "0123456789abcdef"; }), HasSubstr("is about the log 0123456789abcdef"));
+  EXPECT_THAT(edited([](Manifest& m) { m.kinds.begin()->second = 7; }),
+              HasSubstr("manifest.json||says 7 records of kind"));
+  EXPECT_THAT(edited([](Manifest& m) { m.kinds["nothing"] = 1; }),
+              HasSubstr("says 1 records of kind nothing; there are 0"));
+  EXPECT_THAT(edited([](Manifest& m) { m.filter = "some", m.records = 17; }),
+              HasSubstr("says 17 records; records.bin has 18"));
+  EXPECT_THAT(edited([](Manifest& m) { m.from = 2, m.records = 19; }),
+              HasSubstr("record 2 is missing; the next is 3"));
+  EXPECT_THAT(edited([](Manifest& m) { m.ledger = "0123456789abcdef"; }),
+              HasSubstr("is about the log 0123456789abcdef"));
   EXPECT_THAT(edited([&](Manifest& m) { m.checkpoint = at(21).head; }), HasSubstr("checkpoint||is one of"));
-  EXPECT_THAT(edited([&](Manifest& m) { m.previous = at(6).head; }), HasSubstr("consistency.proof||begins with another"));
+  EXPECT_THAT(edited([&](Manifest& m) { m.previous = at(6).head; }),
+              HasSubstr("consistency.proof||begins with another"));
   const fs::path bundle = copy(bundle_, "times");
   seal(bundle, &signer_, [](Manifest& m) { m.last_time = m.last_time.plus_seconds(1); });
   EXPECT_THAT(told(check(bundle)), HasSubstr("says other times"));
@@ -271,9 +293,11 @@ TEST_F(BundleCheck, ComparedWithWhatTheAuditorHas) {
   ASSERT_TRUE(before) << before.error().message;
   EXPECT_EQ(*before->to, 2U);
   EXPECT_TRUE(with(*before).holds() && with(*before).warnings.empty());
-  EXPECT_THAT(with(*read_earlier(write(options(1, 1, 7), "gap"))).warnings.back(), HasSubstr("records 2 to 2 are in neither"));
+  EXPECT_THAT(with(*read_earlier(write(options(1, 1, 7), "gap"))).warnings.back(),
+              HasSubstr("records 2 to 2 are in neither"));
   // Another size, other records, another's signature.
-  EXPECT_THAT(told(with({"eight", at(8), {}})), HasSubstr("begins with the log of 7 records, not with that of --previous eight"));
+  EXPECT_THAT(told(with({"eight", at(8), {}})),
+              HasSubstr("begins with the log of 7 records, not with that of --previous eight"));
   EXPECT_THAT(told(with({"seven", sign(signer_, {7, leaf_hash("x")}), {}})), HasSubstr("the log was rewritten"));
   const NoteSigner forger = *NoteSigner::make(origin_of(log().id()));
   EXPECT_THAT(told(with({"forged", sign(forger, at(7).head), {}})), HasSubstr("|--previous forged|"));
@@ -281,7 +305,8 @@ TEST_F(BundleCheck, ComparedWithWhatTheAuditorHas) {
   put_file(dir_ / "junk", "junk");
   EXPECT_FALSE(read_earlier(dir_ / "junk"));
   const fs::path ungrown = write(options(1, 20, head()), "ungrown");
-  EXPECT_THAT(told(check(ungrown, {.key = signer_.verifier(), .earlier = *seven})), HasSubstr("there is no sound proof of growth"));
+  EXPECT_THAT(told(check(ungrown, {.key = signer_.verifier(), .earlier = *seven})),
+              HasSubstr("there is no sound proof of growth"));
 }
 
 // ---- hostile containers ----------------------------------------------------------------------------------
@@ -295,25 +320,31 @@ TEST_F(BundleCheck, ADirectoryWithOtherThingsInIt) {
     EXPECT_THAT(told(report), HasSubstr(std::string(file) + "|"));
     return told(report);
   };
-  EXPECT_THAT(with("records.bin", [](const fs::path& bundle) {
-                fs::rename(bundle / "records.bin", bundle.parent_path() / "elsewhere");
-                fs::create_symlink(bundle.parent_path() / "elsewhere", bundle / "records.bin");
-              }),
+  EXPECT_THAT(with("records.bin",
+                   [](const fs::path& bundle) {
+                     fs::rename(bundle / "records.bin", bundle.parent_path() / "elsewhere");
+                     fs::create_symlink(bundle.parent_path() / "elsewhere", bundle / "records.bin");
+                   }),
               HasSubstr("is a symbolic link"));
-  EXPECT_THAT(with("README.txt", [](const fs::path& bundle) {
-                fs::remove(bundle / "README.txt");
-                ASSERT_EQ(::mkfifo((bundle / "README.txt").c_str(), 0600), 0);
-              }),
+  EXPECT_THAT(with("README.txt",
+                   [](const fs::path& bundle) {
+                     fs::remove(bundle / "README.txt");
+                     ASSERT_EQ(::mkfifo((bundle / "README.txt").c_str(), 0600), 0);
+                   }),
               HasSubstr("is no plain file"));
-  EXPECT_THAT(with("more", [](const fs::path& bundle) { fs::create_directory(bundle / "more"); }), HasSubstr("is a directory"));
+  EXPECT_THAT(with("more", [](const fs::path& bundle) { fs::create_directory(bundle / "more"); }),
+              HasSubstr("is a directory"));
   EXPECT_THAT(with("run.sh", [](const fs::path& bundle) { put_file(bundle / "run.sh", "rm -rf /"); }),
               HasSubstr("is no file of a bundle"));
   EXPECT_THAT(with("records.ocsf", [](const fs::path& bundle) { put_file(bundle / "records.ocsf", "{}"); }),
               HasSubstr("is not in the manifest"));
-  EXPECT_THAT(with("README.txt", [](const fs::path& bundle) { fs::resize_file(bundle / "README.txt", std::uintmax_t{1} << 40); }),
+  EXPECT_THAT(with("README.txt",
+                   [](const fs::path& bundle) { fs::resize_file(bundle / "README.txt", std::uintmax_t{1} << 40); }),
               HasSubstr("is longer than 1 MiB"));
-  EXPECT_THAT(with("records.bin", [](const fs::path& bundle) { fs::resize_file(bundle / "records.bin", std::uintmax_t{1} << 40); }),
-              HasSubstr("has 1099511627776 bytes; the manifest says"));
+  EXPECT_THAT(
+      with("records.bin",
+           [](const fs::path& bundle) { fs::resize_file(bundle / "records.bin", std::uintmax_t{1} << 40); }),
+      HasSubstr("has 1099511627776 bytes; the manifest says"));
   EXPECT_FALSE(check_bundle(dir_ / "nothing", {}));
   EXPECT_FALSE(check_bundle("/dev/null", {}));
   fs::create_directory(dir_ / "empty");
@@ -325,14 +356,20 @@ TEST_F(BundleCheck, HostileTars) {
   const auto tar = [&](const std::string& script) {
     const std::string program =
         "import tarfile, io, os\n"
-        "b = '" + bundle_.string() + "'\n"
-        "order = ['README.txt', 'SHA256SUMS', 'checkpoint', 'checkpoint.pub', 'consistency.proof', 'manifest.json', "
+        "b = '" +
+        bundle_.string() +
+        "'\n"
+        "order = ['README.txt', 'SHA256SUMS', 'checkpoint', 'checkpoint.pub', 'consistency.proof', "
+        "'manifest.json', "
         "'manifest.note', 'records.bin', 'records.csv', 'records.jsonl', 'records.proof']\n"
-        "t = tarfile.open('" + (dir_ / "hostile.tar").string() + "', 'w')\n"
+        "t = tarfile.open('" +
+        (dir_ / "hostile.tar").string() +
+        "', 'w')\n"
         "def put(name, as_name=None): t.add(os.path.join(b, name), as_name or name)\n"
         "def fake(name, kind, link=''):\n"
         "    i = tarfile.TarInfo(name); i.type = kind; i.linkname = link; t.addfile(i)\n"
-        "def all(but=()): [put(n) for n in order if n not in but]\n" + script + "\nt.close()\n";
+        "def all(but=()): [put(n) for n in order if n not in but]\n" +
+        script + "\nt.close()\n";
     put_file(dir_ / "make.py", program);
     const auto made = ledger::test::run_command("python3 -B " + (dir_ / "make.py").string());
     EXPECT_EQ(made.status, 0) << made.output;
@@ -342,16 +379,20 @@ TEST_F(BundleCheck, HostileTars) {
   EXPECT_EQ(tar("t.add(b, 'x', recursive=False); [put(n, './' + n) for n in order]"), "");
   EXPECT_THAT(tar("all(['records.bin']); fake('records.bin', tarfile.SYMTYPE, '/etc/passwd')"),
               HasSubstr("records.bin||is a link or no plain file"));
-  EXPECT_THAT(tar("all(['records.bin']); fake('records.bin', tarfile.LNKTYPE, 'README.txt')"), HasSubstr("records.bin||is a link"));
-  EXPECT_THAT(tar("all(['README.txt']); fake('README.txt', tarfile.CHRTYPE)"), HasSubstr("README.txt||is a link or no plain"));
+  EXPECT_THAT(tar("all(['records.bin']); fake('records.bin', tarfile.LNKTYPE, 'README.txt')"),
+              HasSubstr("records.bin||is a link"));
+  EXPECT_THAT(tar("all(['README.txt']); fake('README.txt', tarfile.CHRTYPE)"),
+              HasSubstr("README.txt||is a link or no plain"));
   EXPECT_THAT(tar("all(); put('README.txt', '../README.txt')"), HasSubstr("has a path that leads elsewhere"));
   EXPECT_THAT(tar("all(); put('README.txt', 'a/b/README.txt')"), HasSubstr("has a path that leads elsewhere"));
   EXPECT_THAT(tar("all(); put('README.txt', 'other/README.txt')"), HasSubstr("stands in another directory"));
   EXPECT_THAT(tar("all(); put('records.jsonl')"), HasSubstr("records.jsonl||is there twice"));
-  EXPECT_THAT(tar("put('records.bin'); all(['records.bin'])"), HasSubstr("records.bin||stands before manifest.json"));
+  EXPECT_THAT(tar("put('records.bin'); all(['records.bin'])"),
+              HasSubstr("records.bin||stands before manifest.json"));
   // A terabyte that is not there: nothing is read of it, nothing made for it.
-  EXPECT_THAT(tar("all(['records.bin']); i = tarfile.TarInfo('records.bin'); i.size = 1 << 40; t.fileobj.write(i.tobuf())"),
-              HasSubstr("has 1099511627776 bytes"));
+  EXPECT_THAT(
+      tar("all(['records.bin']); i = tarfile.TarInfo('records.bin'); i.size = 1 << 40; t.fileobj.write(i.tobuf())"),
+      HasSubstr("has 1099511627776 bytes"));
   EXPECT_THAT(tar("i = tarfile.TarInfo('README.txt'); i.size = 1 << 40; t.fileobj.write(i.tobuf())"),
               HasSubstr("is longer than 1 MiB"));
   EXPECT_THAT(tar("[fake('d%d' % i, tarfile.DIRTYPE) for i in range(2000)]"), HasSubstr("more than 1,000 entries"));
@@ -359,7 +400,7 @@ TEST_F(BundleCheck, HostileTars) {
 }
 
 TEST_F(BundleCheck, ATarThatIsSpoiltIsNoCrash) {
-  files_ = {"README.txt", "SHA256SUMS",    "checkpoint",    "checkpoint.pub", "consistency.proof", "manifest.json",
+  files_ = {"README.txt",    "SHA256SUMS",  "checkpoint",  "checkpoint.pub", "consistency.proof", "manifest.json",
             "manifest.note", "records.bin", "records.csv", "records.jsonl",  "records.proof"};
   for (const bool compress : {false, true}) {
     const fs::path tar = pack(bundle_, compress);

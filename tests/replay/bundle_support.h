@@ -94,13 +94,15 @@ class BundleTest : public ::testing::Test {
   BundleReport check(const fs::path& bundle) const { return check(bundle, {.key = signer_.verifier()}); }
   static std::string told(const BundleReport& report) {
     std::string text;
-    for (const BundleFinding& found : report.findings) text += found.file + "|" + found.where + "|" + found.text + "\n";
+    for (const BundleFinding& found : report.findings)
+      text += found.file + "|" + found.where + "|" + found.text + "\n";
     return text;
   }
   // What the checker that shares nothing with ours says.
   static std::string python(const fs::path& bundle, const std::string& key = "") {
-    return ledger::test::run_command("python3 -B " + ledger::test::source_dir() + "/tests/support/check_bundle.py '" +
-                                     bundle.string() + "' " + (key.empty() ? "" : "'" + key + "'"))
+    return ledger::test::run_command("python3 -B " + ledger::test::source_dir() +
+                                     "/tests/support/check_bundle.py '" + bundle.string() + "' " +
+                                     (key.empty() ? "" : "'" + key + "'"))
         .output;
   }
   fs::path copy(const fs::path& bundle, const std::string& name) const {
@@ -119,7 +121,8 @@ class BundleTest : public ::testing::Test {
     put_file(file, bytes);
   }
   // What a forger does who knows the format: sums that fit, and the signature of whoever he has a key of.
-  static void seal(const fs::path& bundle, const NoteSigner* signer, const std::function<void(Manifest&)>& edit = {}) {
+  static void seal(const fs::path& bundle, const NoteSigner* signer,
+                   const std::function<void(Manifest&)>& edit = {}) {
     Result<Manifest> manifest = parse_manifest(file_bytes(bundle / "manifest.json"));
     ASSERT_TRUE(manifest) << manifest.error().message;
     manifest->is_signed = signer != nullptr;

@@ -8,8 +8,8 @@ namespace ledger::replay {
 namespace {
 
 class ManifestTest : public test::BundleTest {};
-using ::testing::HasSubstr;
 using test::file_bytes;
+using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
 TEST_F(ManifestTest, ComesBackAsItWas) {
@@ -59,9 +59,10 @@ TEST_F(ManifestTest, WhatWeWouldNotWriteIsRefused) {
   refused("\"name\":\"records.proof\"", "\"name\":\"records.ocsf\"", "does not list records.proof");
   refused("\"name\":\"checkpoint\"", "\"name\":\"consistency.proof\"", "has no files");  // out of order
   refused("\"previous\": null", "\"previous\": {\"size\":1,\"root\":\"00\"}", "has no previous");
-  refused("{\"name\":\"records.jsonl\"", "{\"name\":\"records.cef\",\"size\":1,\"sha256\":\"" + std::string(64, '0') +
-                                            "\"},{\"name\":\"records.csv\",\"size\":1,\"sha256\":\"" + std::string(64, '0') +
-                                            "\"},{\"name\":\"records.jsonl\"",
+  refused("{\"name\":\"records.jsonl\"",
+          "{\"name\":\"records.cef\",\"size\":1,\"sha256\":\"" + std::string(64, '0') +
+              "\"},{\"name\":\"records.csv\",\"size\":1,\"sha256\":\"" + std::string(64, '0') +
+              "\"},{\"name\":\"records.jsonl\"",
           "more than one further format");
   refused("}\n", "", "is no JSON");
   EXPECT_FALSE(parse_manifest(std::string(kMaxSmallFile + 1, ' ')));

@@ -29,7 +29,8 @@ TEST_F(BundleWrite, TheWholeLogHoldsForUsAndForACheckerThatSharesNothing) {
   expect_holds(bundle, "1 " + all + " of " + all);
   EXPECT_EQ(check(bundle).records, head());
   EXPECT_EQ(check(bundle).manifest->kinds.size(), head()) << "one of every kind";
-  const auto sums = ledger::test::run_command("cd '" + bundle.string() + "' && sha256sum --check --quiet SHA256SUMS");
+  const auto sums =
+      ledger::test::run_command("cd '" + bundle.string() + "' && sha256sum --check --quiet SHA256SUMS");
   EXPECT_EQ(sums.status, 0) << sums.output;
   EXPECT_THAT(file_bytes(bundle / "manifest.note"), HasSubstr(sha256_hex(file_bytes(bundle / "manifest.json"))));
 }
@@ -41,7 +42,8 @@ TEST_F(BundleWrite, EveryRangeOfEverySizeHolds) {
       for (Seq to = from; to <= size; to += 3) {
         const fs::path bundle = write(options(from, to, size), std::to_string(++number));
         const BundleReport report = check(bundle);
-        EXPECT_TRUE(report.holds() && report.is_proved) << from << ".." << to << " of " << size << "\n" << told(report);
+        EXPECT_TRUE(report.holds() && report.is_proved) << from << ".." << to << " of " << size << "\n"
+                                                        << told(report);
       }
 }
 
@@ -146,7 +148,8 @@ TEST_F(BundleWrite, ALogWithADamagedRecordHandsOutNothing) {
   const BundleOptions how = options(1, 9);
   std::string key(8, '\0');
   key[7] = 5;
-  memory_.spoil([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[1], key, "spoilt").ok()); });
+  memory_.spoil(
+      [&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[1], key, "spoilt").ok()); });
   const Result<WrittenBundle> written = write_bundle(log(), how, dir_ / "damaged");
   ASSERT_FALSE(written);
   EXPECT_EQ(written.error().code, Errc::corrupt);

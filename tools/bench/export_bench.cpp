@@ -1,7 +1,9 @@
 // export_bench: what an export costs in each format, and a bundle, over a log with a record of every kind.
 //
-//   export_bench formats [RECORDS]     records per second of processor time of each format (200,000), the ratio to reading
-//                                      and decoding the records alone and to jsonl; a bundle, and its check, likewise
+//   export_bench formats [RECORDS]     records per second of processor time of each format (200,000), the ratio to
+//   reading
+//                                      and decoding the records alone and to jsonl; a bundle, and its check,
+//                                      likewise
 //   export_bench log DIR [RECORDS]     makes such a log below DIR, as a data directory with a checkpoint key, for
 //                                      tools/bench/export_check
 //
@@ -113,9 +115,9 @@ Measured measure(const EventLog& log, replay::AuditFormat format) {
 
 void tell(const std::string& what, const EventLog& log, const Measured& measured, double alone, double jsonl) {
   const auto records = static_cast<double>(log.head());
-  fmt::print("{:<14} {:>10.0f} records/s {:>7.0f} bytes a record   {:>6.2f} x reading alone {:>6.2f} x jsonl\n", what,
-             records / measured.seconds, static_cast<double>(measured.bytes) / records, measured.seconds / alone,
-             measured.seconds / jsonl);
+  fmt::print("{:<14} {:>10.0f} records/s {:>7.0f} bytes a record   {:>6.2f} x reading alone {:>6.2f} x jsonl\n",
+             what, records / measured.seconds, static_cast<double>(measured.bytes) / records,
+             measured.seconds / alone, measured.seconds / jsonl);
 }
 
 void bundle(const EventLog& log, const fs::path& dir, double alone, double jsonl) {
@@ -132,11 +134,13 @@ void bundle(const EventLog& log, const fs::path& dir, double alone, double jsonl
   written.seconds = timed([&] {
     fs::remove_all(path);
     written.bytes = 0;
-    for (const auto& file : must_have(replay::write_bundle(log, options, path)).manifest.files) written.bytes += file.size;
+    for (const auto& file : must_have(replay::write_bundle(log, options, path)).manifest.files)
+      written.bytes += file.size;
   });
   checked.bytes = written.bytes;
   checked.seconds = timed([&] {
-    const auto report = must_have(replay::check_bundle(path, {.key = signer.verifier(), .earlier = {}, .version = LEDGER_VERSION}));
+    const auto report =
+        must_have(replay::check_bundle(path, {.key = signer.verifier(), .earlier = {}, .version = LEDGER_VERSION}));
     if (!report.holds() || !report.is_proved || report.records != log.head()) fatal("the bundle does not hold");
   });
   tell("bundle", log, written, alone, jsonl);

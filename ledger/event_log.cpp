@@ -382,8 +382,11 @@ Result<std::unique_ptr<EventLog>> EventLog::open(const Options& options) {
   state->dir = options.dir;
   if (const Result<void> wal = check_wal(options); !wal) return wal.error();
   rocksdb::DB* db = nullptr;
+  std::vector<rocksdb::ColumnFamilyDescriptor> wanted = families();
+  if (options.memtable_bytes != 0)
+    for (auto& family : wanted) family.options.write_buffer_size = options.memtable_bytes;
   const Status status = rocksdb::DB::Open(db_options(options, options.env == nullptr ? options.dir : ""),
-                                          options.dir.string(), families(), &state->handles, &db);
+                                          options.dir.string(), wanted, &state->handles, &db);
   state->db.reset(db);
   if (!status.ok()) return error_of(status, options.dir);
   if (const Result<void> identity = state->find_identity(options.create); !identity) return identity.error();

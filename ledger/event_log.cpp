@@ -18,6 +18,7 @@
 
 #include "ledger/credentials.h"
 #include "ledger/event_codec.h"
+#include "ledger/log_frames.h"
 
 namespace ledger {
 namespace {
@@ -119,7 +120,7 @@ rocksdb::DBOptions db_options(const EventLog::Options& options, const std::files
   db.paranoid_checks = true;  // any damage met on open or compaction is an error, not a guess
   // Drops a torn batch at the very end (never acknowledged), refuses damage anywhere before it.
   db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-  db.track_and_verify_wals_in_manifest = true;  // a closed write-ahead log that was deleted is damage; check_wal()
+  db.track_and_verify_wals_in_manifest = true;  // a closed write-ahead log that was deleted is damage; check_files()
   db.recycle_log_file_num = 0;                  // old bytes must not be mistaken for new ones
   db.manual_wal_flush = false;                  // every write reaches the file before it is synced
   db.max_total_wal_size = 128 << 20;            // bounds the work of the next open
@@ -185,18 +186,48 @@ Error error_of(const Status& status, const std::filesystem::path& dir) {
   return {Errc::io, "the log in " + dir.string() + ": " + text};
 }
 
+// What is wrong with a file in RocksDB's log format and RocksDB would not say (log_frames.h). A file that cannot be read
+// is RocksDB's to complain of: it may have been deleted meanwhile.
+std::optional<std::string> changed_frame(rocksdb::Env& env, const std::filesystem::path& path) {
+  const std::string name = path.filename().string();
+  if (!name.ends_with(".log") && !name.starts_with("MANIFEST-")) return std::nullopt;
+  std::unique_ptr<rocksdb::SequentialFile> file;
+  if (!env.NewSequentialFile(path.string(), &file, {}).ok()) return std::nullopt;
+  LogFrames frames;
+  std::string block(LogFrames::kBlock, '\0');
+  Slice got;
+  do {
+    if (!file->Read(block.size(), &got, block.data()).ok()) return std::nullopt;
+    frames.check({got.data(), got.size()});
+  } while (got.size() == block.size() && !frames.damage());
+  return frames.damage();
+}
+
+Result<void> check_frames(const EventLog::Options& options) {
+  std::vector<std::string> files;
+  rocksdb::Env* env = options.env != nullptr ? options.env : rocksdb::Env::Default();
+  if (!env->GetChildren(options.dir.string(), &files).ok()) return {};  // none yet, or open() says what is wrong
+  for (const std::string& file : files)
+    if (const auto damage = changed_frame(*env, options.dir / file))
+      return Error{Errc::corrupt, "the log in " + options.dir.string() + " is damaged (" + file + " " + *damage +
+                                      "); do not write to it: keep a copy, then restore a backup"};
+  return {};
+}
+
 // RocksDB's manifest does not know the write-ahead log in use: without that file the log would open without its
 // newest records, and nobody would be told. A store that was ever open has one, and a table.
-Result<void> check_wal(const EventLog::Options& options) {
+Result<void> check_files(const EventLog::Options& options) {
   std::vector<std::string> files;
   rocksdb::Env* env = options.env != nullptr ? options.env : rocksdb::Env::Default();
   if (!env->GetChildren(options.dir.string(), &files).ok()) return {};  // none yet, or open() says what is wrong
   const auto any = [&](std::string_view suffix) {
     return std::any_of(files.begin(), files.end(), [&](const std::string& file) { return file.ends_with(suffix); });
   };
-  if (!any(".sst") || any(".log")) return {};
-  return Error{Errc::corrupt, "the log in " + options.dir.string() + " has lost its write-ahead log (<number>.log), " +
-                                  "and with it the newest records: put the file back, or restore a backup"};
+  if (any(".sst") && !any(".log"))
+    return Error{Errc::corrupt, "the log in " + options.dir.string() +
+                                    " has lost its write-ahead log (<number>.log), and with it the newest records: " +
+                                    "put the file back, or restore a backup"};
+  return check_frames(options);
 }
 
 }  // namespace
@@ -342,7 +373,7 @@ struct EventLog::State {
       rocksdb::WriteOptions write;
       write.sync = true;
       if (status = db->Write(write, &batch); !status.ok()) return error_of(status, dir);
-      // From here on the store has a table, and check_wal() can tell it from one that is being made.
+      // From here on the store has a table, and check_files() can tell it from one that is being made.
       if (status = db->Flush({}, handles[kMeta]); !status.ok()) return error_of(status, dir);
       format = std::to_string(kStoreFormat);
     } else if (!status.ok()) {
@@ -380,7 +411,7 @@ Result<std::unique_ptr<EventLog>> EventLog::open(const Options& options) {
     return Error{Errc::io, "no space left for the log in " + options.dir.string() + "; free space and start again"};
   auto state = std::make_unique<State>();
   state->dir = options.dir;
-  if (const Result<void> wal = check_wal(options); !wal) return wal.error();
+  if (const Result<void> wal = check_files(options); !wal) return wal.error();
   rocksdb::DB* db = nullptr;
   std::vector<rocksdb::ColumnFamilyDescriptor> wanted = families();
   if (options.memtable_bytes != 0)
@@ -404,6 +435,7 @@ Result<std::unique_ptr<EventLog>> EventLog::follow(const Options& options) {
     return Error{Errc::not_found, "there is no log in " + options.dir.string() +
                                       "; name the server's --data-dir" +
                                       (missing ? " (" + missing.message() + ")" : "")};
+  if (const Result<void> frames = check_frames(options); !frames) return frames.error();
   // RocksDB calls opening read-only beside a writer undefined; a secondary is made for it. It wants a directory
   // of its own for its info log.
   std::error_code no_temp;

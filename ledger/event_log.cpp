@@ -174,7 +174,13 @@ Error error_of(const Status& status, const std::filesystem::path& dir) {
   if (has("lock file") || has("LOCK: Resource temporarily unavailable") || has("lock hold by current process"))
     return {Errc::locked, "another ledger process uses " + dir.string() +
                               "; stop it first, or use --data-dir to name another directory"};
-  if (has("Permission denied") || has("Read-only file system"))
+  if (has("Read-only file system"))
+    return {Errc::io, "the file system of " + dir.string() + " is read-only (" + text +
+                          "); an error of the disk does that: see dmesg, mount it writable and start again"};
+  if (has("Too many open files"))
+    return {Errc::io, "no file can be opened for " + dir.string() + " (" + text +
+                          "); raise the limit of open files (LimitNOFILE=, ulimit -n) and start again"};
+  if (has("Permission denied"))
     return {Errc::io, "cannot open " + dir.string() + " (" + text + "); run as its owner or name another --data-dir"};
   if (status.IsNoSpace() || has("No space left"))
     return {Errc::io, "no space left for " + dir.string() + " (" + text + "); free space and start again"};

@@ -409,8 +409,10 @@ def hostile_names(server, full):
     for i, name in enumerate(HOSTILE_NAMES):
         wire = name.encode("utf-8", "replace")
         head = b"GET /v1-k3s/serving-kubelet.crt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-        for line in (b"K3s-Node-Name: " + wire, b"K3s-Node-Name: web-1\r\nK3s-Node-Ip: " + wire, b"K3s-Node-Name: web-1\r\nUser-Agent: " + wire):
-            for authorization in (server.basic(), "Basic " + base64.b64encode(wire + b":" + wire).decode(), "Bearer " + name):
+        for j, line in enumerate((b"K3s-Node-Name: " + wire, b"K3s-Node-Name: web-1\r\nK3s-Node-Ip: " + wire, b"K3s-Node-Name: web-1\r\nUser-Agent: " + wire)):
+            for k, authorization in enumerate((server.basic(), "Basic " + base64.b64encode(wire + b":" + wire).decode(), "Bearer " + name)):
+                if not full and k != (i + j) % 3:
+                    continue
                 heard = server.raw(head + b"Authorization: " + authorization.encode("utf-8", "replace") + b"\r\nK3s-Node-Password: " + wire + b"\r\n" + line + b"\r\n\r\n", 3)
                 clean(f"the reply to {name!r}", re.sub(rb"\r\n", b"\n", heard))
         clean("a 404", re.sub(rb"\r\n", b"\n", server.raw(b"GET /" + wire.replace(b"\r\n", b"") + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 3)))
@@ -511,8 +513,8 @@ def paths(server, full):
              "/0/999999999999999999999", "/0/x999/x999/x999/x999/x999/999", "/7/000", "/8/000", "/63/000", "/-1/000", "/0/000.p/0", "/0/000.p/256", "/0/000.p/257",
              "/0/000.p/-1", "/00/000", "/0/000.p/1/2", "/0/%30%30%30", "/" + "a" * 8000, "/" + "../" * 1000]
     asked = 0
-    for root in roots:
-        for tail in tails:
+    for i, root in enumerate(roots):
+        for tail in tails[::1] if full else tails[i % 4::4]:
             heard = server.raw(b"GET " + (root + tail).encode() + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 5)
             statuses = status_lines(heard)
             need(len(statuses) == 1 and statuses[0] in (b"400", b"401", b"404", b"405", b"431") or root + tail in ("/ledger/v1/tile/7/000",) or
@@ -575,7 +577,94 @@ def tunnels(server, full):
     return f"{len(abuses)} abuses, {ended} sessions ended by the server" + ("" if blocks else "")
 
 
-ATTACKS = [slow_headers, slow_readers, idle_connections, huge, smuggling, pipelining, tls_tricks, bad_tokens, hostile_names, certificate_requests, paths, tunnels]
+def symlinks(server, full):
+    """Links in the data directory, put there by whoever could: read through, never written through."""
+    data = os.path.join(server.work, "links")
+    victim = os.path.join(server.work, "victim")
+    with open(victim, "w") as file:
+        file.write("precious\n")
+    os.chmod(victim, 0o644)
+
+    def start(options=()):
+        one = Server(server.binary, options, data)
+        one.join("web-1")
+        return one
+
+    def refused(words):
+        done = subprocess.run([server.binary, "serve", "--data-dir", data, "--listen", "127.0.0.1", "--https-port", "0"], capture_output=True, text=True, timeout=60)
+        need(done.returncode == 1 and words in done.stderr, f"started, or without '{words}': {done.returncode} {done.stderr}")
+
+    start().stop()
+    # Whole directories elsewhere: followed, an operator may want that.
+    for name in ("tls", "events"):
+        shutil.move(os.path.join(data, name), os.path.join(server.work, "moved-" + name))
+        os.symlink(os.path.join(server.work, "moved-" + name), os.path.join(data, name))
+    one = start()
+    need(one.join("web-1")[0] == 200 and one.join("web-1", "other")[0] == 403, "the log behind a link is not the log")
+    one.stop()
+    # Files that the server writes: the link goes, what it points to stays as it is.
+    for name in ("token", "agent-token", "server.json", "checkpoints/latest", "cred/checkpoint.pub", "token.tmp", "server.json.tmp"):
+        path = os.path.join(data, name)
+        if os.path.lexists(path):
+            os.rename(path, path + ".before")
+        os.symlink(victim, path)
+        try:
+            one = start(["--checkpoint-every-records", "1"])
+            one.join("web-2")
+            one.stop()
+        except Failed as error:
+            need("precious" in open(victim).read() and name == "token", f"{name}: {error}")
+            os.unlink(path)
+        need(open(victim).read() == "precious\n", f"{name}: what the link points to was written")
+        if os.path.exists(path + ".before"):
+            os.replace(path + ".before", path)
+    # Files that are appended to are not opened through a link.
+    path = os.path.join(data, "checkpoints", "all")
+    os.rename(path, path + ".before")
+    os.symlink(victim, path)
+    one = start(["--checkpoint-every-records", "1"])
+    time.sleep(2.5)
+    one.stop()
+    need(open(victim).read() == "precious\n", "a checkpoint was written through a link")
+    need("checkpoint" in one.errors(), "nothing is said about the checkpoint that cannot be written")
+    os.replace(path + ".before", path)
+    # What is no file is not waited for.
+    for name in ("cred/fingerprint.key", "cred/passwd", "tls/server-ca.crt", "cred/checkpoint.key", "cred/node-password-hashes"):
+        path, before = os.path.join(data, name), os.path.exists(os.path.join(data, name))
+        if before:
+            os.rename(path, path + ".before")
+        for make in (lambda: os.symlink("/dev/zero", path), lambda: os.mkfifo(path), lambda: os.mkdir(path), lambda: os.symlink(path, path)):
+            make()
+            refused(os.path.basename(name))
+            os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+        if before:
+            os.rename(path + ".before", path)
+    one = start()
+    need(one.join("web-1")[0] == 200, "not as before")
+    one.stop()
+    os.chmod(data, 0o777)
+    one = start()
+    need("written by others" in one.errors() or "can be written" in one.errors(), "nothing is said of a directory that everybody may write")
+    one.stop()
+    return "directories are followed; of 8 links to a file that would be written none was written through; 20 devices, FIFOs, directories and loops refused by name"
+
+
+ATTACKS = [slow_headers, slow_readers, idle_connections, huge, smuggling, pipelining, tls_tricks, bad_tokens, hostile_names, certificate_requests, paths, tunnels, symlinks]
+
+
+def run(attack, server, full):
+    before, began = server.rss_mib(), time.monotonic()
+    agent = Agent(server, attack.__name__.replace("_", "-"))
+    try:
+        did = attack(server, full)
+        joined = agent.end()
+        need(server.process.poll() is None, "the server ended: " + server.errors()[-1000:])
+        print(f"{attack.__name__}: {did}; {joined}; memory {before:.0f} -> {server.rss_mib():.0f} MiB; {time.monotonic() - began:.0f} s", flush=True)
+        return True
+    except (Failed, OSError, subprocess.SubprocessError) as error:
+        agent.over.set()
+        print(f"{attack.__name__}: FAILED: {type(error).__name__} {error}", flush=True)
+        return False
 
 
 def main():
@@ -584,28 +673,24 @@ def main():
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", choices=[a.__name__ for a in ATTACKS])
     arguments = parser.parse_args()
-    server, failed = Server(os.path.abspath(arguments.binary)), 0
+    server, failed, waiting = Server(os.path.abspath(arguments.binary)), [], None
     try:
         for attack in ATTACKS:
             if arguments.only and attack.__name__ != arguments.only:
                 continue
-            before, began = server.rss_mib(), time.monotonic()
-            agent = Agent(server, attack.__name__.replace("_", "-"))
-            try:
-                did = attack(server, arguments.full)
-                joined = agent.end()
-                need(server.process.poll() is None, "the server ended: " + server.errors()[-1000:])
-                print(f"{attack.__name__}: {did}; {joined}; memory {before:.0f} -> {server.rss_mib():.0f} MiB; {time.monotonic() - began:.0f} s", flush=True)
-            except (Failed, OSError, subprocess.SubprocessError) as error:
-                agent.over.set()
-                failed += 1
-                print(f"{attack.__name__}: FAILED: {type(error).__name__} {error}", flush=True)
+            if attack is slow_headers and not arguments.full and not arguments.only:
+                waiting = threading.Thread(target=lambda: failed.append(1) if not run(slow_headers, server, False) else None)
+                waiting.start()  # it waits for a deadline: the others go on meanwhile
+            elif not run(attack, server, arguments.full):
+                failed.append(1)
+        if waiting:
+            waiting.join()
         server.stop()
         said = server.command("verify").decode()
         print("afterwards: " + said.strip().splitlines()[0])
         print("standard error: %d lines" % server.errors().count("\n"))
     except Failed as error:
-        failed += 1
+        failed.append(1)
         print(f"FAILED: {error}")
     finally:
         server.remove()

@@ -1,7 +1,7 @@
 // Faults on purpose, chosen by a seed: a real ledger on a file system that fails, tears, flips bits and forgets, with
 // clients that remember what they were told. After each run the log is opened again, verified and compared with that.
 //
-//   LEDGER_FAULT_RUNS=1000 build-dev/tests/crash_tests --gtest_filter='FaultRuns.*'     (tools/nightly)
+//   LEDGER_FAULT_RUNS=1000 build-dev/tests/crash_tests --gtest_filter='*FaultRuns.*'    (tools/nightly)
 //   LEDGER_FAULT_SEED=4711 ...                                                          one run again
 //
 // What a run does is a function of its seed, but for the order in which its threads come to the writer.
@@ -454,19 +454,25 @@ class FaultRun {
   Seq seen_head_ = 0;
 };
 
-TEST(FaultRuns, NothingAcknowledgedIsLostAndNothingIsMadeUp) {
+// In shares, which ctest runs beside each other.
+class FaultRuns : public ::testing::TestWithParam<unsigned> {};
+constexpr unsigned kShares = 4;
+
+TEST_P(FaultRuns, NothingAcknowledgedIsLostAndNothingIsMadeUp) {
   Tally tally;
   const char* alone = std::getenv("LEDGER_FAULT_SEED");
-  const unsigned first = alone == nullptr ? 1 : number_from("LEDGER_FAULT_SEED", 1);
-  const unsigned runs = alone == nullptr ? number_from("LEDGER_FAULT_RUNS", 100) : 1;
+  if (alone != nullptr && GetParam() != 0) GTEST_SKIP() << "LEDGER_FAULT_SEED is one run";
+  const unsigned first = alone == nullptr ? 1 + GetParam() : number_from("LEDGER_FAULT_SEED", 1);
+  const unsigned runs = alone == nullptr ? number_from("LEDGER_FAULT_RUNS", 100) / kShares : 1;
   int failed = 0;
-  for (unsigned seed = first; seed < first + runs && failed < 5; ++seed) {
+  for (unsigned i = 0; i < runs && failed < 5; ++i) {
+    const unsigned seed = first + i * kShares;
     const std::vector<std::string> problems = FaultRun(seed, tally).run();
     if (problems.empty()) continue;
     ++failed;
     ADD_FAILURE() << "run " << seed << ": " << problems.front() << " (" << problems.size() << " problems)"
                   << (problems.size() > 1 ? "; " + problems[1] : "")
-                  << "\nagain: LEDGER_FAULT_SEED=" << seed << " crash_tests --gtest_filter='FaultRuns.*'";
+                  << "\nagain: LEDGER_FAULT_SEED=" << seed << " crash_tests --gtest_filter='*FaultRuns.*'";
   }
   std::printf("%d runs: %zu replies acknowledged, %zu lost; %zu refused with 503; %zu opens failed\n", tally.runs,
               tally.acknowledged, tally.lost, tally.refused_503, tally.opens_failed);
@@ -474,10 +480,12 @@ TEST(FaultRuns, NothingAcknowledgedIsLostAndNothingIsMadeUp) {
   for (const auto& [what, count] : tally.flips) std::printf("  flip  %-46s %d\n", what.c_str(), count);
   EXPECT_EQ(tally.lost, 0U);
   if (alone == nullptr) {
-    EXPECT_GT(tally.faults.size(), std::min(runs / 10, 30U)) << "too few faults were met to mean something";
+    EXPECT_GT(tally.faults.size(), std::min(runs / 5, 30U)) << "too few faults were met to mean something";
     EXPECT_GT(tally.acknowledged, runs * 50) << "too little was acknowledged to mean something";
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Shares, FaultRuns, ::testing::Range(0U, kShares));
 
 }  // namespace
 }  // namespace ledger

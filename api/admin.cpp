@@ -160,6 +160,7 @@ Admin::Admin(Ledger& ledger, const Credentials& credentials, Tunnels& tunnels, c
       probe_(tunnels, issuer.server_ca_pem()),
       hashes_(hashes),
       objects_(ledger),
+      events_(ledger),
       lane_(std::make_unique<Lane>()) {}
 
 Admin::~Admin() { lane_->finish(); }
@@ -196,6 +197,12 @@ void Admin::handle(RequestPtr request, Reply reply) {
   if (caller.result != TokenResult::accepted) return refuse(*request, caller, std::move(reply));
   if (const auto node = probed_node(*request))
     return *node ? probe(**node, std::move(reply)) : reply(to_response(problem_of(node->error())));
+  if (request->path == "/ledger/v1/events") {
+    if (request->method != "GET") return reply(to_response(method_not_allowed("GET")));
+    return reply(events_.open(*request, [this, request] {
+      return judge(*request, credentials_, ledger_).result == TokenResult::accepted;
+    }));
+  }
   const bool queued = lane_->try_post([this, request, reply] {
     const OperatorCaller now = judge(*request, credentials_, ledger_);
     if (now.result != TokenResult::accepted) return refuse(*request, now, reply);

@@ -3,13 +3,14 @@
 //
 // Threads: handle() from any thread, never blocks: the work runs on one thread of its own, because it reads
 // histories and waits for the disk; a short queue before it answers 429 when it is full. Probes, which wait for
-// agents, run beside it.
+// agents, and streams of events run beside it.
 #pragma once
 
 #include <memory>
 #include <string_view>
 #include <vector>
 
+#include "api/event_stream.h"
 #include "api/kubelet_probe.h"
 #include "api/registration.h"
 #include "api/tunnel.h"
@@ -48,6 +49,7 @@ class Admin {
   KubeletProbe probe_;
   HashChecker* hashes_;
   NodeObjects objects_;
+  EventStreams events_;
   class Lane;
   std::unique_ptr<Importer> importer_;  // of the import under way; the lane's
   std::unique_ptr<Lane> lane_;

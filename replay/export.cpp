@@ -46,12 +46,13 @@ bool write_header(const ExportOptions& options, const LineSink& sink) {
 
 // False: it could not be written.
 bool write(Record record, const ExportOptions& options, const LineSink& sink, ExportReport& report) {
-  if (!admits(options.kinds, record.kind()) || !admits(options.nodes, record.node)) return true;
-  if (options.change) options.change(record);
-  if (!sink(audit_line(options.format, record, options.source))) return false;
+  const Seq seq = record.seq;
+  const std::optional<std::string> line = export_line(std::move(record), options);
+  if (!line) return true;
+  if (!sink(*line)) return false;
   ++report.records;
-  if (report.first == 0) report.first = record.seq;
-  report.last = record.seq;
+  if (report.first == 0) report.first = seq;
+  report.last = seq;
   return true;
 }
 
@@ -61,6 +62,12 @@ void add_hole(ExportReport& report, Hole hole) {
 }
 
 }  // namespace
+
+std::optional<std::string> export_line(Record record, const ExportOptions& options) {
+  if (!admits(options.kinds, record.kind()) || !admits(options.nodes, record.node)) return std::nullopt;
+  if (options.change) options.change(record);
+  return audit_line(options.format, record, options.source);
+}
 
 Result<ExportReport> export_log(const EventLog& log, const ExportOptions& options, const LineSink& sink,
                                 const Progress& progress) {

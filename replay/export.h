@@ -40,6 +40,9 @@ struct ExportReport {
   std::uint64_t hole_count = 0;
 };
 
+// The line of one record; nullopt: it is not among those that `options` ask for. The range is not looked at.
+std::optional<std::string> export_line(Record record, const ExportOptions& options);
+
 Result<ExportReport> export_log(const EventLog& log, const ExportOptions& options, const LineSink& sink,
                                 const Progress& progress = {});
 

@@ -8,8 +8,8 @@
 During every attack a legitimate agent joins under one new name after the other; each join must succeed. Exit status 1
 when anything was not as promised. Python's standard library and openssl(1) only.
 """
-import argparse, base64, csv, html.parser, http.client, io, json, os, re, resource, shutil, signal, socket, ssl, struct
-import subprocess, sys, tempfile, threading, time
+import argparse, base64, concurrent.futures, csv, html.parser, http.client, io, json, os, re, resource, shutil, signal
+import socket, ssl, struct, subprocess, sys, tempfile, threading, time
 
 HOSTILE_NAMES = ["web\x1b[31m-1", "web-1\r\nX: y", "web-1\nfake log line", "=cmd|'/C calc'!A0", "+1+1", "@SUM(1)", "-2+3",
                  "<script>alert(1)</script>", "\"quoted\"", "'; DROP TABLE", "a\x00b", "\u202egnp.exe", "\x9b31m", "../../etc/passwd",
@@ -96,9 +96,9 @@ class Server:
         """What is answered to these bytes until the server closes, or says nothing for a second."""
         heard = b""
         with self.tls(timeout, context) as link:
-            link.sendall(request)
-            link.settimeout(1)
             try:
+                link.sendall(request)
+                link.settimeout(1)
                 while chunk := link.recv(65536):
                     heard += chunk
             except (socket.timeout, ConnectionError, ssl.SSLError, OSError):
@@ -141,6 +141,12 @@ class Agent(threading.Thread):
         need(max(self.took) < LIMIT_S, f"a legitimate join took {max(self.took):.1f} s")
         self.took.sort()
         return f"{len(self.took)} joins, median {self.took[len(self.took) // 2] * 1000:.0f} ms, worst {self.took[-1] * 1000:.0f} ms"
+
+
+def all_at_once(jobs):
+    """Runs callables beside each other; what they return, in order."""
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        return list(pool.map(lambda job: job(), jobs))
 
 
 def status_lines(heard):
@@ -204,7 +210,7 @@ def idle_connections(server, full):
     limit = min(10000 if full else 200, hard - 1000)
     small = Server(server.binary, ["--max-connections", str(limit)])
     try:
-        links, agent = [], None
+        links, agent = [], []
         for i in range(limit + limit // 4):
             link = small.tcp()
             if i % 4 == 0:
@@ -290,8 +296,8 @@ SHAPES = [
 def smuggling(server, full):
     """Requests whose end two readers could see in two places, each with a second request behind it."""
     wrong = []
-    for what, sent, allowed in SHAPES:
-        heard = server.raw(sent)
+    heard_all = all_at_once([lambda sent=sent: server.raw(sent) for _, sent, _ in SHAPES])
+    for (what, _, allowed), heard in zip(SHAPES, heard_all):
         if status_lines(heard) not in allowed:
             wrong.append(f"{what}: {heard[:80]!r} has {status_lines(heard)}")
     need(not wrong, "; ".join(wrong))
@@ -406,6 +412,7 @@ def clean(what, data):
 def hostile_names(server, full):
     """Names, users, tokens, addresses and certificates with newlines, NULs, escapes, markup and formulas, in every output."""
     key, cert = os.path.join(server.work, "own.key"), os.path.join(server.work, "own.crt")
+    jobs = []
     for i, name in enumerate(HOSTILE_NAMES):
         wire = name.encode("utf-8", "replace")
         head = b"GET /v1-k3s/serving-kubelet.crt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -413,9 +420,9 @@ def hostile_names(server, full):
             for k, authorization in enumerate((server.basic(), "Basic " + base64.b64encode(wire + b":" + wire).decode(), "Bearer " + name)):
                 if not full and k != (i + j) % 3:
                     continue
-                heard = server.raw(head + b"Authorization: " + authorization.encode("utf-8", "replace") + b"\r\nK3s-Node-Password: " + wire + b"\r\n" + line + b"\r\n\r\n", 3)
-                clean(f"the reply to {name!r}", re.sub(rb"\r\n", b"\n", heard))
-        clean("a 404", re.sub(rb"\r\n", b"\n", server.raw(b"GET /" + wire.replace(b"\r\n", b"") + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 3)))
+                sent = head + b"Authorization: " + authorization.encode("utf-8", "replace") + b"\r\nK3s-Node-Password: " + wire + b"\r\n" + line + b"\r\n\r\n"
+                jobs.append(lambda sent=sent: server.raw(sent, 3))
+        jobs.append(lambda wire=wire: server.raw(b"GET /" + wire.replace(b"\r\n", b"") + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 3))
         if i % (1 if full else 6) == 0 and "\0" not in name:
             subject = "/CN=system:node:" + name.replace("\\", "\\\\").replace("/", "\\/").replace("+", "\\+")[:60] + "/O=system:nodes"
             made = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-utf8", "-keyout", key,
@@ -424,6 +431,8 @@ def hostile_names(server, full):
                 context = ssl.create_default_context(cafile=os.path.join(server.data, "tls", "server-ca.crt"))
                 context.load_cert_chain(cert, key)
                 server.raw(head + b"\r\n", 3, context)
+    for heard in all_at_once(jobs):
+        clean("a reply", re.sub(rb"\r\n", b"\n", heard))
     # What operators and other servers' files bring: their words are kept.
     bearer = {"Authorization": "Bearer " + server.operator}
     for i, name in enumerate(HOSTILE_NAMES):
@@ -549,9 +558,11 @@ def paths(server, full):
              "/0/999999999999999999999", "/0/x999/x999/x999/x999/x999/999", "/7/000", "/8/000", "/63/000", "/-1/000", "/0/000.p/0", "/0/000.p/256", "/0/000.p/257",
              "/0/000.p/-1", "/00/000", "/0/000.p/1/2", "/0/%30%30%30", "/" + "a" * 8000, "/" + "../" * 1000]
     asked = 0
-    for i, root in enumerate(roots):
-        for tail in tails[::1] if full else tails[i % 4::4]:
-            heard = server.raw(b"GET " + (root + tail).encode() + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 5)
+    heard_all = iter(all_at_once([lambda path=root + tail: server.raw(b"GET " + path.encode() + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 5)
+                                  for root in roots for tail in tails]))
+    for root in roots:
+        for tail in tails:
+            heard = next(heard_all)
             statuses = status_lines(heard)
             need(len(statuses) == 1 and statuses[0] in (b"400", b"401", b"404", b"405", b"431") or root + tail in ("/ledger/v1/tile/7/000",) or
                  (statuses == [b"200"] and "?" in tail and root in ("/cacerts",)) or (statuses == [b"200"] and "#" in tail),
@@ -589,28 +600,31 @@ def tunnels(server, full):
         "not the tunnel's protocol": frame(2, b"\xff" * 50), "100,000 empty messages": frame(2) * 1000, "endless fragments": frame(2, b"x" * 60000, fin=False) + frame(0, b"x" * 60000, fin=False) * 20,
         "10,000 pings": frame(9, b"x") * 10000, "invalid close": frame(8, b"\x00"),
     }
-    ended = 0
-    for round_ in range(20 if full else 1):
-        for name, bytes_ in abuses.items():
-            with server.tls(20, context) as link:
-                link.sendall(upgrade)
-                heard = b""
-                while b"\r\n\r\n" not in heard:
-                    chunk = link.recv(4096)
-                    need(chunk, f"the tunnel was not opened: {heard!r}")
-                    heard += chunk
-                need(heard.startswith(b"HTTP/1.1 101"), f"the tunnel was not opened: {heard[:100]!r}")
-                try:
-                    link.sendall(bytes_)
-                    link.settimeout(2 if "ping" in name or "2^40" in name else 15)
-                    while link.recv(65536):
-                        pass
-                    ended += 1
-                except socket.timeout:
-                    need("ping" in name or "length of 2^40" in name, f"{name}: the tunnel lives on")
-                except OSError:
-                    ended += 1
-    return f"{len(abuses)} abuses, {ended} sessions ended by the server" + ("" if blocks else "")
+    ended = []
+
+    def abuse(name, bytes_):
+        with server.tls(20, context) as link:
+            link.sendall(upgrade)
+            heard = b""
+            while b"\r\n\r\n" not in heard:
+                chunk = link.recv(4096)
+                need(chunk, f"the tunnel was not opened: {heard!r}")
+                heard += chunk
+            need(heard.startswith(b"HTTP/1.1 101"), f"the tunnel was not opened: {heard[:100]!r}")
+            try:
+                link.sendall(bytes_)
+                link.settimeout(2 if "ping" in name or "2^40" in name else 15)
+                while link.recv(65536):
+                    pass
+                ended.append(name)
+            except socket.timeout:
+                need("ping" in name or "length of 2^40" in name, f"{name}: the tunnel lives on")
+            except OSError:
+                ended.append(name)
+
+    for _ in range(20 if full else 1):
+        all_at_once([lambda name=name, bytes_=bytes_: abuse(name, bytes_) for name, bytes_ in abuses.items()])
+    return f"{len(abuses)} abuses, {len(ended)} sessions ended by the server" + ("" if blocks else "")
 
 
 def symlinks(server, full):
@@ -685,7 +699,9 @@ def symlinks(server, full):
     return "directories are followed; of 8 links to a file that would be written none was written through; 20 devices, FIFOs, directories and loops refused by name"
 
 
-ATTACKS = [slow_headers, hostile_names, slow_readers, idle_connections, huge, smuggling, pipelining, tls_tricks, bad_tokens, certificate_requests, paths, tunnels, symlinks]
+ATTACKS = [slow_headers, idle_connections, symlinks, hostile_names, slow_readers, huge, smuggling, pipelining, tls_tricks, bad_tokens, certificate_requests, paths, tunnels]
+# For deadlines and restarts: in the small size the others go on meanwhile.
+WAIT_MUCH = [slow_headers, idle_connections, symlinks]
 
 
 def run(attack, server, full):
@@ -709,18 +725,18 @@ def main():
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", choices=[a.__name__ for a in ATTACKS])
     arguments = parser.parse_args()
-    server, failed, waiting = Server(os.path.abspath(arguments.binary)), [], None
+    server, failed, waiting = Server(os.path.abspath(arguments.binary)), [], []
     try:
         for attack in ATTACKS:
             if arguments.only and attack.__name__ != arguments.only:
                 continue
-            if attack is slow_headers and not arguments.full and not arguments.only:
-                waiting = threading.Thread(target=lambda: failed.append(1) if not run(slow_headers, server, False) else None)
-                waiting.start()  # it waits for a deadline: the others go on meanwhile
+            if attack in WAIT_MUCH and not arguments.full and not arguments.only:
+                waiting.append(threading.Thread(target=lambda one=attack: failed.append(1) if not run(one, server, False) else None))
+                waiting[-1].start()
             elif not run(attack, server, arguments.full):
                 failed.append(1)
-        if waiting:
-            waiting.join()
+        for attack in waiting:
+            attack.join()
         server.stop()
         said = server.command("verify").decode()
         print("afterwards: " + said.strip().splitlines()[0])

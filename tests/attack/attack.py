@@ -14,6 +14,7 @@ import socket, ssl, struct, subprocess, sys, tempfile, threading, time
 HOSTILE_NAMES = ["web\x1b[31m-1", "web-1\r\nX: y", "web-1\nfake log line", "=cmd|'/C calc'!A0", "+1+1", "@SUM(1)", "-2+3",
                  "<script>alert(1)</script>", "\"quoted\"", "'; DROP TABLE", "a\x00b", "\u202egnp.exe", "\x9b31m", "../../etc/passwd",
                  "$(reboot)", "`reboot`", "%n%s%x", "{{7*7}}", "x" * 300, "\x7f", "a\tb", "\u2028line", "\ud800".encode("utf-8", "replace").decode()]
+FLOOD_S = 60  # of wrong credentials, with --full; --seconds
 LIMIT_S = 10  # that a legitimate join may take in the small size, on a machine that builds something else meanwhile
 
 
@@ -359,7 +360,7 @@ def tls_tricks(server, full):
 
 def bad_tokens(server, full):
     """As many wrong credentials as the time gives, each with another node's name, on connections that stay open."""
-    seconds, threads, counts = (60, 16, []) if full else (3, 2, [])
+    seconds, threads, counts = (FLOOD_S, 16, []) if full else (3, 2, [])
     records, size = server.records(), server.log_bytes()
     over = time.monotonic() + seconds
 
@@ -724,7 +725,9 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", choices=[a.__name__ for a in ATTACKS])
+    parser.add_argument("--seconds", type=int, default=FLOOD_S, help="of wrong credentials, with --full (default %(default)s)")
     arguments = parser.parse_args()
+    globals()["FLOOD_S"] = arguments.seconds
     server, failed, waiting = Server(os.path.abspath(arguments.binary)), [], []
     try:
         for attack in ATTACKS:

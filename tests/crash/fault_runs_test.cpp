@@ -1,5 +1,6 @@
-// Faults on purpose, chosen by a seed: a real ledger on a file system that fails, tears, flips bits and forgets, with
-// clients that remember what they were told. After each run the log is opened again, verified and compared with that.
+// Faults on purpose, chosen by a seed: a real ledger on a file system that fails, tears, flips bits and forgets,
+// with clients that remember what they were told. After each run the log is opened again, verified and compared
+// with that.
 //
 //   LEDGER_FAULT_RUNS=1000 build-dev/tests/crash_tests --gtest_filter='*FaultRuns.*'    (tools/nightly)
 //   LEDGER_FAULT_SEED=4711 ...                                                          one run again
@@ -17,6 +18,7 @@
 #include <optional>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "ledger/checkpoint_keeper.h"
 #include "ledger/decision.h"
@@ -35,12 +37,13 @@ namespace fs = std::filesystem;
 using test::Face;
 using test::WritePoint;
 
-constexpr std::array kPoints = {WritePoint::wal_append,      WritePoint::wal_sync,      WritePoint::table_append,
-                                WritePoint::table_sync,      WritePoint::manifest_append, WritePoint::manifest_sync,
-                                WritePoint::other_append,    WritePoint::other_sync,    WritePoint::rename,
+constexpr std::array kPoints = {WritePoint::wal_append,    WritePoint::wal_sync,        WritePoint::table_append,
+                                WritePoint::table_sync,    WritePoint::manifest_append, WritePoint::manifest_sync,
+                                WritePoint::other_append,  WritePoint::other_sync,      WritePoint::rename,
                                 WritePoint::directory_sync};
-constexpr std::array kPointNames = {"wal append", "wal sync",     "table append", "table sync", "manifest append",
-                                    "manifest sync", "other append", "other sync",   "rename",     "directory sync"};
+constexpr std::array kPointNames = {"wal append",      "wal sync",      "table append", "table sync",
+                                    "manifest append", "manifest sync", "other append", "other sync",
+                                    "rename",          "directory sync"};
 constexpr std::array kFaceNames = {"absent", "torn", "present", "flipped"};
 constexpr std::size_t kMemtableBytes = 64 << 10;  // RocksDB's smallest: tables are written in the middle of a run
 constexpr int kClients = 4;
@@ -106,8 +109,10 @@ class FaultRun {
   // ---- a life ----
 
   void arm() {
-    const auto point = below(kPoints.size());
-    const auto face = below(8) == 0 ? Face::flipped : static_cast<Face>(below(3));
+    auto point = below(kPoints.size());
+    const auto face = below(6) == 0 ? Face::flipped : static_cast<Face>(below(3));
+    if (face == Face::flipped)
+      point = point % 4 * 2;  // one of the appends, which are every other point up to there
     constexpr std::array kSkips = {0, 0, 1, 2, 3, 5, 8, 13, 21, 34, 60, 100, 180};
     // The writes of tables and manifests are few, those of the write-ahead log many.
     const int skip = kSkips[below(point <= 1 ? static_cast<unsigned>(kSkips.size()) : 8)];
@@ -127,7 +132,8 @@ class FaultRun {
       remember_view();
     } else {
       ++tally_.opens_failed;
-      if (disk_.fs->failed() == false || armed_.empty()) problem("opening failed without a cause: " + opened.error().message);
+      if (disk_.fs->failed() == false || armed_.empty())
+        problem("opening failed without a cause: " + opened.error().message);
     }
     close(opened ? end : End::killed);
     if (with_fault) {
@@ -157,13 +163,15 @@ class FaultRun {
     return {};
   }
 
-  // Clients work until they are done, the ledger fails, or `acknowledged` more replies were given and the end comes.
+  // Clients work until they are done, the ledger fails, or `acknowledged` more replies were given and the end
+  // comes.
   void work(int life, std::size_t replies) {
     const std::size_t end = replies == SIZE_MAX ? SIZE_MAX : told_.size() + replies;
     const bool signs = below(2) == 0;  // or the next checkpoint is not due for long
     std::vector<std::thread> clients;
     for (int c = 0; c < kClients; ++c)
-      clients.emplace_back([=, this, seed = random_()] { client(life, c, static_cast<unsigned>(seed), end, signs); });
+      clients.emplace_back(
+          [=, this, seed = random_()] { client(life, c, static_cast<unsigned>(seed), end, signs); });
     for (std::thread& thread : clients) thread.join();
   }
 
@@ -173,14 +181,20 @@ class FaultRun {
     const int operations = 40 + static_cast<int>(pick(60));
     for (int i = 0; i < operations; ++i) {
       const std::string node = pick(3) == 0 ? "shared-" + std::to_string(pick(8))
-                                            : "n-" + std::to_string(life) + "-" + std::to_string(number) + "-" + std::to_string(pick(20));
+                                            : "n-" + std::to_string(life) + "-" + std::to_string(number) + "-" +
+                                                  std::to_string(pick(20));
       const std::string password(1, static_cast<char>('a' + (pick(4) == 0 ? pick(3) : 0)));
       const std::string id = std::to_string(life) + "." + std::to_string(number) + "." + std::to_string(i);
       bool alive = true;
       switch (pick(24)) {
-        case 0: alive = tell({operator_record(BindingReleased{.actor = "ops", .by = "operator", .fingerprint = {}}, node, id)}); break;
+        case 0:
+          alive = tell(
+              {operator_record(BindingReleased{.actor = "ops", .by = "operator", .fingerprint = {}}, node, id)});
+          break;
         case 1:
-          alive = tell({operator_record(BindingChanged{.actor = "ops", .by = "operator_accept", .from = {}, .to = {"f" + password}}, node, id)});
+          alive = tell({operator_record(
+              BindingChanged{.actor = "ops", .by = "operator_accept", .from = {}, .to = {"f" + password}}, node,
+              id)});
           break;
         case 2:
           if (signs) sign();
@@ -233,7 +247,8 @@ class FaultRun {
 
   bool tell(std::vector<Record> records) { return *told_of(std::move(records), std::nullopt); }
 
-  // Appends, and keeps what the reply says. nullopt: decide again; false: 503, and then nothing is answered otherwise.
+  // Appends, and keeps what the reply says. nullopt: decide again; false: 503, and then nothing is answered
+  // otherwise.
   std::optional<bool> told_of(std::vector<Record> records, std::optional<Proposal::Expect> expect) {
     Proposal proposal;
     proposal.records = records;
@@ -243,7 +258,8 @@ class FaultRun {
     if (!outcome && outcome.error().code == Errc::conflict) return std::nullopt;
     if (!outcome) {
       ++tally_.refused_503;
-      if (outcome.error().code != Errc::unavailable) problems_.push_back("refused otherwise than with 503: " + outcome.error().message);
+      if (outcome.error().code != Errc::unavailable)
+        problems_.push_back("refused otherwise than with 503: " + outcome.error().message);
       return false;
     }
     for (std::size_t i = 0; i < records.size(); ++i)
@@ -282,7 +298,8 @@ class FaultRun {
   std::string missing(const EventLog& log) const {
     for (const Told& told : told_) {
       const Result<Record> stored = log.read(told.seq);
-      const std::string what = "seq " + std::to_string(told.seq) + " (" + std::string(name_of(told.asked.kind())) + " of " + told.asked.node + ")";
+      const std::string what = "seq " + std::to_string(told.seq) + " (" + std::string(name_of(told.asked.kind())) +
+                               " of " + told.asked.node + ")";
       if (!stored) return what + " was acknowledged and is lost: " + stored.error().message;
       Record expected = told.asked;
       expected.seq = stored->seq, expected.time = stored->time;  // the writer's own
@@ -305,7 +322,8 @@ class FaultRun {
       compared = true;
       for (const auto& [node, state] : seen_) {
         const NodeState* folded = table.find(node);
-        if (!((folded == nullptr ? NodeState{} : *folded) == state)) problem("what was shown of " + node + " was not durable");
+        if (!((folded == nullptr ? NodeState{} : *folded) == state))
+          problem("what was shown of " + node + " was not durable");
       }
     };
     for (const Record& record : test::all_records(log)) {
@@ -313,10 +331,13 @@ class FaultRun {
       const NodeState* found = record.node.empty() ? nullptr : table.find(record.node);
       const NodeState before = found == nullptr ? NodeState{} : *found;
       const std::string at = " (seq " + std::to_string(record.seq) + ")";
-      if (as<PasswordStored>(record) != nullptr && before.is_bound()) problem(record.node + " has a second first binding" + at);
-      if (const auto* verified = as<PasswordVerified>(record); verified != nullptr && before.bound != verified->fingerprint)
+      if (as<PasswordStored>(record) != nullptr && before.is_bound())
+        problem(record.node + " has a second first binding" + at);
+      if (const auto* verified = as<PasswordVerified>(record);
+          verified != nullptr && before.bound != verified->fingerprint)
         problem(record.node + " was admitted with a password that it is not bound to" + at);
-      if (const auto* rejected = as<PasswordRejected>(record); rejected != nullptr && before.bound == rejected->fingerprint && record.count == 1)
+      if (const auto* rejected = as<PasswordRejected>(record);
+          rejected != nullptr && before.bound == rejected->fingerprint && record.count == 1)
         problem(record.node + " was refused with the password that it is bound to" + at);
       table.apply(record);
     }
@@ -326,13 +347,15 @@ class FaultRun {
   Result<replay::VerifyReport> verified(bool with_notes) {
     replay::VerifyOptions with = replay::checkpoints_of(dir_.path());
     for (const std::string& note : notes_)
-      if (const auto checkpoint = parse_checkpoint(note); with_notes && checkpoint) with.checkpoints.push_back({"a note kept elsewhere", *checkpoint});
+      if (const auto checkpoint = parse_checkpoint(note); with_notes && checkpoint)
+        with.checkpoints.push_back({"a note kept elsewhere", *checkpoint});
     with.threads = 1;
     return replay::verify(ledger_->log(), {}, with);
   }
 
   void check() {
-    if (const Result<void> opened = open(); !opened) return problem("does not open again: " + opened.error().message);
+    if (const Result<void> opened = open(); !opened)
+      return problem("does not open again: " + opened.error().message);
     if (const std::string lost = missing(ledger_->log()); !lost.empty()) ++tally_.lost, problem(lost);
     for (const std::string& broken : test::broken_promises(ledger_->log())) problem(broken);
     const auto report = verified(true);
@@ -376,9 +399,40 @@ class FaultRun {
         continue;
       }
       frames.push_back(at);
-      at += kFrameHeader + static_cast<unsigned char>(bytes[at + 4]) + (std::size_t{static_cast<unsigned char>(bytes[at + 5])} << 8);
+      at += kFrameHeader + static_cast<unsigned char>(bytes[at + 4]) +
+            (std::size_t{static_cast<unsigned char>(bytes[at + 5])} << 8);
     }
     return frames;
+  }
+
+  // A file of the data directory, and what sort it is. Each sort has its turn, the write-ahead log the most.
+  std::pair<std::string, fs::path> some_file() {
+    std::map<std::string, std::vector<fs::path>> sorts;
+    for (const auto& entry : fs::recursive_directory_iterator(dir_.path())) {
+      if (!entry.is_regular_file() || entry.file_size() == 0) continue;
+      const fs::path file = entry.path();
+      const std::string name = file.filename().string();
+      std::string sort = file.parent_path().filename().string() + "/" + name;
+      if (file.parent_path() == options_.log.dir) sort = name.substr(0, name.find('-'));
+      if (name.ends_with(".log")) sort = "write-ahead log";
+      if (name.ends_with(".sst")) sort = "table";
+      sorts[sort].push_back(file);
+    }
+    auto chosen = sorts.begin();
+    std::advance(chosen, below(static_cast<unsigned>(sorts.size())));
+    if (below(2) == 0 && sorts.contains("write-ahead log")) chosen = sorts.find("write-ahead log");
+    std::vector<fs::path>& files = chosen->second;
+    std::sort(files.begin(), files.end());
+    return {chosen->first, files[below(static_cast<unsigned>(files.size()))]};
+  }
+
+  // A frame's length and type are the bits that decide where RocksDB believes its file to end: half of the time.
+  std::size_t some_bit(const std::string& sort, const std::string& bytes) {
+    const bool has_frames = sort == "write-ahead log" || sort == "MANIFEST";
+    const std::vector<std::size_t> frames = has_frames ? frames_of(bytes) : std::vector<std::size_t>();
+    if (frames.empty() || below(2) == 0) return random_() % (bytes.size() * 8);
+    const std::size_t frame = frames[below(static_cast<unsigned>(frames.size()))];
+    return (frame + kFrameLengthAt) * 8 + below(kFrameLengthAndTypeBits);
   }
 
   // One bit of one file goes bad while nobody looks; then the file is put back, and all is well.
@@ -389,38 +443,15 @@ class FaultRun {
       seen_.clear();
       close(End::killed);
     }
-    std::vector<fs::path> files;
-    for (const auto& entry : fs::recursive_directory_iterator(dir_.path()))
-      if (entry.is_regular_file() && entry.file_size() > 0) files.push_back(entry.path());
-    std::sort(files.begin(), files.end());
-    // Tables are many; each sort of file has its turn.
-    std::map<std::string, std::vector<fs::path>> sorts;
-    for (const fs::path& file : files) {
-      const std::string name = file.filename().string();
-      const std::string sort = name.ends_with(".log")             ? "write-ahead log"
-                               : name.ends_with(".sst")           ? "table"
-                               : name.starts_with("MANIFEST-")    ? "MANIFEST"
-                               : file.parent_path() == options_.log.dir ? name.substr(0, name.find('-'))
-                                                                  : file.parent_path().filename().string() + "/" + name;
-      sorts[sort].push_back(file);
-    }
-    auto chosen = sorts.begin();
-    std::advance(chosen, below(static_cast<unsigned>(sorts.size())));
-    if (below(2) == 0 && sorts.contains("write-ahead log")) chosen = sorts.find("write-ahead log");
-    const fs::path file = chosen->second[below(static_cast<unsigned>(chosen->second.size()))];
+    const auto [sort, file] = some_file();
     const test::TempDir before(test::memory_directory());
     fs::copy(dir_.path(), before / "all", fs::copy_options::recursive);
     std::string bytes = test::file_bytes(file);
-    std::size_t bit = random_() % (bytes.size() * 8);
-    // A frame's length and type are the bits that decide where RocksDB believes the file to end.
-    const std::vector<std::size_t> frames = chosen->first == "write-ahead log" || chosen->first == "MANIFEST"
-                                                ? frames_of(bytes) : std::vector<std::size_t>();
-    if (!frames.empty() && below(2) == 0)
-      bit = (frames[below(static_cast<unsigned>(frames.size()))] + kFrameLengthAt) * 8 + below(kFrameLengthAndTypeBits);
+    const std::size_t bit = some_bit(sort, bytes);
     bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << bit % 8));
     test::put_file(file, bytes);
     flipped_ = true;
-    judge_flip("at rest: " + chosen->first);
+    judge_flip("at rest: " + sort);
     if (!problems_.empty()) return problem("it was bit " + std::to_string(bit) + " of " + file.filename().string());
     given_up_ = false;
     fs::remove_all(dir_.path());
@@ -439,11 +470,11 @@ class FaultRun {
   std::mutex sign_mutex_;
   std::vector<std::string> notes_;  // every checkpoint that was signed
 
-  std::string armed_;             // the fault of this life, for people
-  bool met_ = false;              // it happened
-  bool flipped_ = false;          // a bit was flipped, or will be
-  bool given_up_ = false;         // a flipped bit was noticed: nothing more to promise
-  bool noticed_ = false;          // the start said that something is wrong with the past
+  std::string armed_;      // the fault of this life, for people
+  bool met_ = false;       // it happened
+  bool flipped_ = false;   // a bit was flipped, or will be
+  bool given_up_ = false;  // a flipped bit was noticed: nothing more to promise
+  bool noticed_ = false;   // the start said that something is wrong with the past
   std::atomic<bool> keeper_worried_{false};
 
   std::mutex mutex_;  // guards:
@@ -471,8 +502,8 @@ TEST_P(FaultRuns, NothingAcknowledgedIsLostAndNothingIsMadeUp) {
     if (problems.empty()) continue;
     ++failed;
     ADD_FAILURE() << "run " << seed << ": " << problems.front() << " (" << problems.size() << " problems)"
-                  << (problems.size() > 1 ? "; " + problems[1] : "")
-                  << "\nagain: LEDGER_FAULT_SEED=" << seed << " crash_tests --gtest_filter='*FaultRuns.*'";
+                  << (problems.size() > 1 ? "; " + problems[1] : "") << "\nagain: LEDGER_FAULT_SEED=" << seed
+                  << " crash_tests --gtest_filter='*FaultRuns.*'";
   }
   std::printf("%d runs: %zu replies acknowledged, %zu lost; %zu refused with 503; %zu opens failed\n", tally.runs,
               tally.acknowledged, tally.lost, tally.refused_503, tally.opens_failed);

@@ -1,10 +1,11 @@
 // What befalls a process, done to the real server while clients work: it is stopped and continued, its disk becomes
-// read-only or full or broken, its descriptors run out, its clock jumps. Each time: nothing that was acknowledged is
-// lost, nothing that could not be recorded is answered with success, and standard error says in words what is wrong.
+// read-only or full or broken, its descriptors run out, its clock jumps. Each time: nothing that was acknowledged
+// is lost, nothing that could not be recorded is answered with success, and standard error says in words what is
+// wrong.
 //
-// A file system cannot be remounted read-only while the server writes to it (EBUSY; the kernel does it itself, after
-// an error of the disk), so what the server sees then comes from support/fault_shim.cpp, as the clock's jumps do.
-// Disks that are really full: tests/api/server_test.cpp, SmallDisk. kill -9: kill_test.cpp.
+// A file system cannot be remounted read-only while the server writes to it (EBUSY; the kernel does it itself,
+// after an error of the disk), so what the server sees then comes from support/fault_shim.cpp, as the clock's jumps
+// do. Disks that are really full: tests/api/server_test.cpp, SmallDisk. kill -9: kill_test.cpp.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -39,10 +40,14 @@ class ProcessFaults : public testing::Test {
     test::put_file(dir_ / "faults", "clock 0\n");
     test::put_file(dir_ / "shimmed",
                    "#!/bin/sh\n"
-                   "export LEDGER_FAULTS='" + (dir_ / "faults").string() + "'\n"
-                   "export LD_PRELOAD='" LEDGER_FAULT_SHIM "'\n"
-                   "export ASAN_OPTIONS=\"verify_asan_link_order=0:$ASAN_OPTIONS\"\n"
-                   "exec '" + test::ledger_binary() + "' \"$@\"\n");
+                   "export LEDGER_FAULTS='" +
+                       (dir_ / "faults").string() +
+                       "'\n"
+                       "export LD_PRELOAD='" LEDGER_FAULT_SHIM
+                       "'\n"
+                       "export ASAN_OPTIONS=\"verify_asan_link_order=0:$ASAN_OPTIONS\"\n"
+                       "exec '" +
+                       test::ledger_binary() + "' \"$@\"\n");
     std::filesystem::permissions(dir_ / "shimmed", std::filesystem::perms(0755));
   }
 
@@ -67,7 +72,8 @@ class ProcessFaults : public testing::Test {
     for (int c = 0; c < kClients; ++c)
       clients_.emplace_back([this, c, patience] {
         for (int i = 0; !ending_; ++i) {
-          const std::string node = "n-" + std::to_string(c) + "-" + std::to_string(i / 3) + "-" + std::to_string(life_);
+          const std::string node =
+              "n-" + std::to_string(c) + "-" + std::to_string(i / 3) + "-" + std::to_string(life_);
           ask(node, i % 3 == 2 ? "wrong" : "right-" + node, patience);
         }
       });
@@ -136,7 +142,8 @@ class ProcessFaults : public testing::Test {
     EXPECT_TRUE(report->sound()) << report->damage.front().text;
   }
 
-  // A write fails in the middle of load: 503 and nothing else, an end with words, and a start that finds everything.
+  // A write fails in the middle of load: 503 and nothing else, an end with words, and a start that finds
+  // everything.
   void expect_a_storage_failure(int error, const std::string& words) {
     start();
     begin_load(5s);
@@ -212,7 +219,8 @@ TEST_F(ProcessFaults, DescriptorsThatRunOutKeepNobodyOut) {
   const rlimit scarce{used + 8, limit.rlim_max};
   ASSERT_EQ(::prlimit(server_->pid(), RLIMIT_NOFILE, &scarce, nullptr), 0);
   std::vector<std::unique_ptr<test::RawTcp>> idle;
-  for (int i = 0; i < 40; ++i) idle.push_back(std::make_unique<test::RawTcp>(static_cast<std::uint16_t>(server_->port())));
+  for (int i = 0; i < 40; ++i)
+    idle.push_back(std::make_unique<test::RawTcp>(static_cast<std::uint16_t>(server_->port())));
   for (int i = 0; i < 3; ++i) EXPECT_EQ(ask("during-" + std::to_string(i), "pw", 30s), 200);
   EXPECT_THAT(server_->errors(), HasSubstr("cannot accept a connection: Too many open files"));
   const std::string said = server_->errors();

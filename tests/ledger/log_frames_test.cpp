@@ -34,7 +34,8 @@ class LogFramesTest : public ::testing::Test {
     rocksdb::DB* db = nullptr;
     ASSERT_TRUE(rocksdb::DB::Open(options, dir.path().string(), &db).ok());
     std::mt19937 random(1);
-    for (int i = 0; i < 60; ++i) ASSERT_TRUE(db->Put({}, std::to_string(i), std::string(random() % 3000, 'v')).ok());
+    for (int i = 0; i < 60; ++i)
+      ASSERT_TRUE(db->Put({}, std::to_string(i), std::string(random() % 3000, 'v')).ok());
     for (const auto& entry : std::filesystem::directory_iterator(dir.path()))
       if (entry.path().extension() == ".log") bytes_ = test::file_bytes(entry.path());
     delete db;
@@ -42,7 +43,8 @@ class LogFramesTest : public ::testing::Test {
     for (std::size_t at = 0; at + kHeader <= bytes_.size();) {
       if (LogFrames::kBlock - at % LogFrames::kBlock < kHeader) at += LogFrames::kBlock - at % LogFrames::kBlock;
       starts_.push_back(at);
-      at += kHeader + static_cast<unsigned char>(bytes_[at + 4]) + 256U * static_cast<unsigned char>(bytes_[at + 5]);
+      at +=
+          kHeader + static_cast<unsigned char>(bytes_[at + 4]) + 256U * static_cast<unsigned char>(bytes_[at + 5]);
     }
     ASSERT_GT(starts_.size(), 60U) << "some records are in two frames";
   }
@@ -67,11 +69,14 @@ TEST_F(LogFramesTest, ALengthThatLeadsBeyondTheEndIsDamage) {
   for (const std::size_t start : starts_)
     for (std::size_t bit = 0; bit < 16; ++bit) {
       const std::string bytes = flipped((start + 4) * 8 + bit);
-      const std::size_t length = static_cast<unsigned char>(bytes[start + 4]) + 256U * static_cast<unsigned char>(bytes[start + 5]);
+      const std::size_t length =
+          static_cast<unsigned char>(bytes[start + 4]) + 256U * static_cast<unsigned char>(bytes[start + 5]);
       const std::size_t block_ends = (start / LogFrames::kBlock + 1) * LogFrames::kBlock;
       const bool leads_beyond = start + kHeader + length > std::min(block_ends, bytes.size());
       // Else the checksum is wrong, and RocksDB says so.
-      if (leads_beyond) { ASSERT_TRUE(damage_of(bytes)) << "frame at " << start << " bit " << bit; }
+      if (leads_beyond) {
+        ASSERT_TRUE(damage_of(bytes)) << "frame at " << start << " bit " << bit;
+      }
     }
 }
 
@@ -79,7 +84,8 @@ TEST_F(LogFramesTest, TheTypeOfARecycledFileIsDamageAndToldWhere) {
   const std::size_t start = starts_[starts_.size() / 2];
   const auto damage = damage_of(flipped((start + 6) * 8 + 2));
   ASSERT_TRUE(damage);
-  EXPECT_NE(damage->find("the type of the frame at byte " + std::to_string(start) + " changed"), std::string::npos) << *damage;
+  EXPECT_NE(damage->find("the type of the frame at byte " + std::to_string(start) + " changed"), std::string::npos)
+      << *damage;
 }
 
 // Bytes of anybody: no crash, whatever they say.

@@ -132,15 +132,16 @@ class FaultRun {
       remember_view();
     } else {
       ++tally_.opens_failed;
-      if (disk_.fs->failed() == false || armed_.empty())
+      if (armed_.empty() || !disk_.fs->failed())
         problem("opening failed without a cause: " + opened.error().message);
     }
     close(opened ? end : End::killed);
     if (with_fault) {
-      met_ = disk_.fs->failed();
-      if (met_) ++tally_.faults[armed_];
+      const bool met = disk_.fs->failed();
+      if (met) ++tally_.faults[armed_];
       disk_.fs->disarm();
-      if (met_ && flipped_) judge_flip("while writing: " + armed_.substr(0, armed_.find(',')));
+      if (met && flipped_) judge_flip("while writing: " + armed_.substr(0, armed_.find(',')));
+      flipped_ = false;
       armed_.clear();
     }
   }
@@ -157,7 +158,7 @@ class FaultRun {
     if (!keeper) return keeper.error();
     keeper_ = std::move(*keeper);
     const Result<bool> went_back = keeper_->notice_past();
-    if (!went_back) return disk_.fs->failed() ? Result<void>(went_back.error()) : went_back.error();
+    if (!went_back) return went_back.error();
     noticed_ = *went_back || keeper_worried_;
     if (noticed_ && !flipped_) problem("a checkpoint is said to have seen what this log has not");
     return {};
@@ -471,7 +472,6 @@ class FaultRun {
   std::vector<std::string> notes_;  // every checkpoint that was signed
 
   std::string armed_;      // the fault of this life, for people
-  bool met_ = false;       // it happened
   bool flipped_ = false;   // a bit was flipped, or will be
   bool given_up_ = false;  // a flipped bit was noticed: nothing more to promise
   bool noticed_ = false;   // the start said that something is wrong with the past

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <atomic>
 #include <boost/asio.hpp>
 #include <boost/asio/as_tuple.hpp>
@@ -12,10 +13,13 @@
 #include <boost/beast/ssl.hpp>
 #include <boost/beast/websocket.hpp>
 #include <cerrno>
+#include <chrono>
 #include <ctime>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <unordered_set>
+#include <vector>
 
 #include "api/problem.h"
 #include "ledger/credentials.h"
@@ -36,7 +40,11 @@ constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr std::chrono::seconds kLinger{2};  // for a peer to take our last words
 constexpr std::size_t kReadAhead = 4096;
 constexpr std::chrono::milliseconds kSettle{100};
+constexpr std::chrono::seconds kTellEvery{60};
+constexpr std::size_t kRoomShare = 64;  // of the connections, one in so many is closed at once
 constexpr std::chrono::milliseconds kAskAgain{250};  // for a stream's next piece, when there was none
+
+using std::chrono::steady_clock;
 
 std::string text_of(const tcp::endpoint& endpoint) {
   asio::ip::address address = endpoint.address();
@@ -174,6 +182,15 @@ struct Listener::State : std::enable_shared_from_this<Listener::State> {
     return tls;
   }
   asio::awaitable<void> accept_loop();
+  void make_room();
+  // On standard error, at most once a minute: a flood must not fill the journal.
+  void tell(const std::string& line) {
+    const auto now = steady_clock::now();
+    if (told && now - *told < kTellEvery) return;
+    told = now;
+    spdlog::warn("{}", line);
+  }
+  std::optional<steady_clock::time_point> told;  // of the accept loop
 };
 
 namespace {
@@ -265,6 +282,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
       if (const auto self = weak.lock()) self->stop_now();
     });
   }
+  // Likewise. Since when the peer has let us wait: for its handshake, its request, or to take our reply.
+  steady_clock::time_point waits_since() const { return waits_since_; }
+  // Likewise. Closes, if it is still the peer whom we wait for.
+  void give_up(steady_clock::time_point since) {
+    asio::post(executor_, [weak = weak_from_this(), since] {
+      const auto self = weak.lock();
+      if (self == nullptr || self->waits_since() != since) return;
+      self->given_up_ = true;
+      self->socket().cancel();
+    });
+  }
 
  private:
   enum class Phase { handshake, idle, busy, tunnel };
@@ -302,6 +330,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string certificate_;
   std::string early_;  // read in search of a PROXY header, and not part of one: the handshake's first bytes
   Phase phase_ = Phase::handshake;
+  std::atomic<steady_clock::time_point> waits_since_{steady_clock::now()};  // max(): it does not
+  bool given_up_ = false;
   Websocket* websocket_ = nullptr;  // while in serve_tunnel
   bool tunnel_stopped_ = false;
 };
@@ -324,7 +354,8 @@ asio::awaitable<void> Connection::run([[maybe_unused]] std::shared_ptr<Connectio
   if (error) {
     // A peer that never sent a byte checked the port, not us.
     const bool said_something = BIO_number_read(SSL_get_rbio(stream_.native_handle())) > 0;
-    if (said_something && !server_->stopping) server_->callbacks.on_tls_failed(peer_, alert_name(error));
+    if (said_something && !server_->stopping)
+      server_->callbacks.on_tls_failed(peer_, given_up_ ? "closed_to_make_room" : alert_name(error));
     co_return;
   }
   X509* certificate = SSL_get1_peer_certificate(stream_.native_handle());
@@ -371,7 +402,8 @@ asio::awaitable<bool> Connection::read_proxy_header() {
 // One request and its reply. True: the connection may carry another.
 asio::awaitable<bool> Connection::serve_one() {
   phase_ = Phase::idle;
-  if (server_->stopping) co_return false;
+  waits_since_ = steady_clock::now();
+  if (server_->stopping || given_up_) co_return false;
   error_code error;
   std::size_t bytes = 0;
   // The first byte may take its time; from then on the whole request has one deadline.
@@ -392,6 +424,7 @@ asio::awaitable<bool> Connection::serve_one() {
     co_return false;
   }
   phase_ = Phase::busy;
+  waits_since_ = steady_clock::time_point::max();
   HttpRequest message = parser.release();
   const unsigned version = message.version();
   const bool head = message.method() == http::verb::head;
@@ -421,6 +454,7 @@ asio::awaitable<bool> Connection::serve_one() {
   HttpResponse out = to_http(std::move(response), version, keep_alive);
   if (head) out.body().clear();  // Content-Length stays what a GET would say
   socket().expires_after(server_->limits.reply);
+  waits_since_ = steady_clock::now();
   std::tie(error, bytes) = co_await http::async_write(stream_, out, kAwait);
   if (error) co_return false;
   if (!keep_alive) co_await say_goodbye();
@@ -684,6 +718,9 @@ asio::awaitable<void> Listener::State::accept_loop() {
   error_code error;
   while (!stopping) {
     if (open_connections >= limits.max_connections) {
+      tell("the limit of " + std::to_string(limits.max_connections) +
+           " connections is reached: those that say nothing are closed, longest silence first (--max-connections)");
+      make_room();
       pause.expires_after(std::chrono::milliseconds(20));
       std::tie(error) = co_await pause.async_wait(kAwait);
       continue;
@@ -692,7 +729,9 @@ asio::awaitable<void> Listener::State::accept_loop() {
     std::tie(error) = co_await acceptor.async_accept(socket, kAwait);
     if (stopping) break;
     if (error) {
-      spdlog::warn("cannot accept a connection: {}; trying again", error.message());
+      tell("cannot accept a connection: " + error.message() +
+           "; trying again, and closing those that say nothing, longest silence first");
+      make_room();
       pause.expires_after(std::chrono::milliseconds(200));
       std::tie(error) = co_await pause.async_wait(kAwait);
       continue;
@@ -700,6 +739,18 @@ asio::awaitable<void> Listener::State::accept_loop() {
     const auto connection = std::make_shared<Connection>(self, std::move(socket), current_tls());
     connection->start();
   }
+}
+
+// Who wants to keep agents out must open connections faster than they are given up.
+void Listener::State::make_room() {
+  const auto patience_began = steady_clock::now() - limits.patience;
+  const std::lock_guard lock(mutex);
+  std::vector<std::pair<steady_clock::time_point, Connection*>> waiting;
+  for (Connection* connection : connections)
+    if (const auto since = connection->waits_since(); since <= patience_began) waiting.emplace_back(since, connection);
+  const std::size_t enough = std::min(waiting.size(), limits.max_connections / kRoomShare + 1);
+  std::partial_sort(waiting.begin(), waiting.begin() + static_cast<std::ptrdiff_t>(enough), waiting.end());
+  for (std::size_t i = 0; i < enough; ++i) waiting[i].second->give_up(waiting[i].first);
 }
 
 Listener::Listener(std::shared_ptr<State> state) : state_(std::move(state)) {}

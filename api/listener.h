@@ -34,6 +34,9 @@ class Listener {
  public:
   struct Limits {
     std::size_t max_connections = 16384;
+    // At that limit, and when descriptors run out, those whom we have waited for longest are closed, if it was this
+    // long: whoever only holds connections must not keep agents out.
+    std::chrono::milliseconds patience{1'000};
     std::size_t header_bytes = 16 << 10;
     std::size_t body_bytes = 64 << 10;
     std::chrono::milliseconds handshake{10'000};

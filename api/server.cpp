@@ -91,6 +91,13 @@ Result<void> make_data_dir(const std::filesystem::path& dir) {
   if (error)
     return Error{Errc::io, "cannot use the data directory " + dir.string() + ": " + error.message() +
                                "; run as its owner (root), or name another with --data-dir"};
+  // Keys and tokens in it are 0600, but who may write the directory can put others in their place.
+  struct stat info {};
+  constexpr mode_t kWritableByOthers = S_IWGRP | S_IWOTH;
+  if (stat(dir.c_str(), &info) == 0 && ((info.st_mode & kWritableByOthers) != 0 || info.st_uid != geteuid()))
+    spdlog::warn("the data directory {} can be written by others than the user of this server, who could put keys and "
+                 "records of theirs there: chown it, and chmod 0700",
+                 dir.string());
   return {};
 }
 

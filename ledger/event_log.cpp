@@ -18,6 +18,7 @@
 
 #include "ledger/credentials.h"
 #include "ledger/event_codec.h"
+#include "ledger/log_frames.h"
 
 namespace ledger {
 namespace {
@@ -119,7 +120,7 @@ rocksdb::DBOptions db_options(const EventLog::Options& options, const std::files
   db.paranoid_checks = true;  // any damage met on open or compaction is an error, not a guess
   // Drops a torn batch at the very end (never acknowledged), refuses damage anywhere before it.
   db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-  db.track_and_verify_wals_in_manifest = true;  // a closed write-ahead log that was deleted is damage; check_wal()
+  db.track_and_verify_wals_in_manifest = true;  // a closed write-ahead log that was deleted is damage; check_files()
   db.recycle_log_file_num = 0;                  // old bytes must not be mistaken for new ones
   db.manual_wal_flush = false;                  // every write reaches the file before it is synced
   db.max_total_wal_size = 128 << 20;            // bounds the work of the next open
@@ -209,7 +210,13 @@ Error error_of(const Status& status, const std::filesystem::path& dir) {
   if (has("lock file") || has("LOCK: Resource temporarily unavailable") || has("lock hold by current process"))
     return {Errc::locked, "another ledger process uses " + dir.string() +
                               "; stop it first, or use --data-dir to name another directory"};
-  if (has("Permission denied") || has("Read-only file system"))
+  if (has("Read-only file system"))
+    return {Errc::io, "the file system of " + dir.string() + " is read-only (" + text +
+                          "); an error of the disk does that: see dmesg, mount it writable and start again"};
+  if (has("Too many open files"))
+    return {Errc::io, "no file can be opened for " + dir.string() + " (" + text +
+                          "); raise the limit of open files (LimitNOFILE=, ulimit -n) and start again"};
+  if (has("Permission denied"))
     return {Errc::io, "cannot open " + dir.string() + " (" + text + "); run as its owner or name another --data-dir"};
   if (status.IsNoSpace() || has("No space left"))
     return {Errc::io, "no space left for " + dir.string() + " (" + text + "); free space and start again"};
@@ -221,18 +228,48 @@ Error error_of(const Status& status, const std::filesystem::path& dir) {
   return {Errc::io, "the log in " + dir.string() + ": " + text};
 }
 
+// What is wrong with a file in RocksDB's log format and RocksDB would not say (log_frames.h). A file that cannot be read
+// is RocksDB's to complain of: it may have been deleted meanwhile.
+std::optional<std::string> changed_frame(rocksdb::Env& env, const std::filesystem::path& path) {
+  const std::string name = path.filename().string();
+  if (!name.ends_with(".log") && !name.starts_with("MANIFEST-")) return std::nullopt;
+  std::unique_ptr<rocksdb::SequentialFile> file;
+  if (!env.NewSequentialFile(path.string(), &file, {}).ok()) return std::nullopt;
+  LogFrames frames;
+  std::string block(LogFrames::kBlock, '\0');
+  Slice got;
+  do {
+    if (!file->Read(block.size(), &got, block.data()).ok()) return std::nullopt;
+    frames.check({got.data(), got.size()});
+  } while (got.size() == block.size() && !frames.damage());
+  return frames.damage();
+}
+
+Result<void> check_frames(const EventLog::Options& options) {
+  std::vector<std::string> files;
+  rocksdb::Env* env = options.env != nullptr ? options.env : rocksdb::Env::Default();
+  if (!env->GetChildren(options.dir.string(), &files).ok()) return {};  // none yet, or open() says what is wrong
+  for (const std::string& file : files)
+    if (const auto damage = changed_frame(*env, options.dir / file))
+      return Error{Errc::corrupt, "the log in " + options.dir.string() + " is damaged (" + file + " " + *damage +
+                                      "); do not write to it: keep a copy, then restore a backup"};
+  return {};
+}
+
 // RocksDB's manifest does not know the write-ahead log in use: without that file the log would open without its
 // newest records, and nobody would be told. A store that was ever open has one, and a table.
-Result<void> check_wal(const EventLog::Options& options) {
+Result<void> check_files(const EventLog::Options& options) {
   std::vector<std::string> files;
   rocksdb::Env* env = options.env != nullptr ? options.env : rocksdb::Env::Default();
   if (!env->GetChildren(options.dir.string(), &files).ok()) return {};  // none yet, or open() says what is wrong
   const auto any = [&](std::string_view suffix) {
     return std::any_of(files.begin(), files.end(), [&](const std::string& file) { return file.ends_with(suffix); });
   };
-  if (!any(".sst") || any(".log")) return {};
-  return Error{Errc::corrupt, "the log in " + options.dir.string() + " has lost its write-ahead log (<number>.log), " +
-                                  "and with it the newest records: put the file back, or restore a backup"};
+  if (any(".sst") && !any(".log"))
+    return Error{Errc::corrupt, "the log in " + options.dir.string() +
+                                    " has lost its write-ahead log (<number>.log), and with it the newest records: " +
+                                    "put the file back, or restore a backup"};
+  return check_frames(options);
 }
 
 }  // namespace
@@ -379,7 +416,7 @@ struct EventLog::State {
       rocksdb::WriteOptions write;
       write.sync = true;
       if (status = db->Write(write, &batch); !status.ok()) return error_of(status, dir);
-      // From here on the store has a table, and check_wal() can tell it from one that is being made.
+      // From here on the store has a table, and check_files() can tell it from one that is being made.
       if (status = db->Flush({}, handles[kMeta]); !status.ok()) return error_of(status, dir);
       format = std::to_string(kStoreFormat);
     } else if (!status.ok()) {
@@ -466,10 +503,13 @@ Result<std::unique_ptr<EventLog>> EventLog::open(const Options& options) {
     return Error{Errc::io, "no space left for the log in " + options.dir.string() + "; free space and start again"};
   auto state = std::make_unique<State>();
   state->dir = options.dir;
-  if (const Result<void> wal = check_wal(options); !wal) return wal.error();
+  if (const Result<void> wal = check_files(options); !wal) return wal.error();
   rocksdb::DB* db = nullptr;
+  std::vector<rocksdb::ColumnFamilyDescriptor> wanted = families();
+  if (options.memtable_bytes != 0)
+    for (auto& family : wanted) family.options.write_buffer_size = options.memtable_bytes;
   const Status status = rocksdb::DB::Open(db_options(options, options.env == nullptr ? options.dir : ""),
-                                          options.dir.string(), families(), &state->handles, &db);
+                                          options.dir.string(), wanted, &state->handles, &db);
   state->db.reset(db);
   if (!status.ok()) return error_of(status, options.dir);
   if (const Result<void> identity = state->find_identity(options.create); !identity) return identity.error();
@@ -488,6 +528,7 @@ Result<std::unique_ptr<EventLog>> EventLog::follow(const Options& options) {
     return Error{Errc::not_found, "there is no log in " + options.dir.string() +
                                       "; name the server's --data-dir" +
                                       (missing ? " (" + missing.message() + ")" : "")};
+  if (const Result<void> frames = check_frames(options); !frames) return frames.error();
   // RocksDB calls opening read-only beside a writer undefined; a secondary is made for it. It wants a directory
   // of its own for its info log.
   std::error_code no_temp;

@@ -61,6 +61,7 @@ class EventLog {
     rocksdb::Env* env = nullptr;   // tests: memory or failing file systems; nullptr: the real one
     bool create = true;            // owner only: make a new log when there is none
     std::filesystem::path archives{};  // where archives are looked for; empty: <data-dir>/archives
+    std::size_t memtable_bytes = 0;  // tests: tables are written as often as this says; 0: as is good for a server
     // Called now and then while open() makes the tree of an older log, and at its end.
     std::function<void(std::uint64_t done, std::uint64_t total)> on_tree_progress{};
   };

@@ -358,6 +358,7 @@ TEST(ListenerDeadlines, TheLedgerMayTakeItsTime) {
 TEST(ListenerLimits, AtTheLimitAcceptingPauses) {
   Listener::Limits limits;
   limits.max_connections = 3;
+  limits.patience = 1h;
   BareListener server(limits);
   std::vector<std::unique_ptr<RawTls>> links;
   for (int i = 0; i < 3; ++i) {
@@ -378,6 +379,23 @@ TEST(ListenerLimits, AtTheLimitAcceptingPauses) {
   waiting.hang_up();
   fourth.join();
   EXPECT_EQ(server.requests().size(), 21U);
+}
+
+// Whoever only holds connections, at whatever stage, does not keep others out.
+TEST(ListenerLimits, AtTheLimitTheSilentMakeRoom) {
+  Listener::Limits limits;
+  limits.max_connections = 4;
+  limits.patience = 100ms;  // all other deadlines are far away
+  BareListener server(limits);
+  RawTls idle(server.https_options()), slow(server.https_options()), sound(server.https_options());
+  RawTcp half(server.port());
+  ASSERT_TRUE(half.say(std::string("\x16\x03\x01\x02\x00\x01\x00", 7)));
+  ASSERT_TRUE(slow.say("GET / HTTP/1.1\r\nX: "));
+  ASSERT_TRUE(eventually([&] { return server.listener().connections() == 4; }));
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(server.serves()) << "somebody had to go";
+  idle.hear_all();
+  EXPECT_TRUE(idle.closed()) << "the longest silence";
+  EXPECT_THAT(server.bad_requests(), IsEmpty()) << "a request that was given up is not a bad one";
 }
 
 // ---- stop ------------------------------------------------------------------------------------------------

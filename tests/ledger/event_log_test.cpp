@@ -577,6 +577,23 @@ TEST_F(Damage, DamageInTheMiddleIsRefused) {
   }
 }
 
+// RocksDB takes a length that leads beyond the end, and the type of a recycled file, for the end of the file.
+TEST_F(Damage, NoFlippedBitOfAFrameMakesRecordsDisappear) {
+  int refused = 0;
+  for (const std::size_t batch : {0U, 4U, 7U})
+    for (std::size_t bit = 0; bit < 24; ++bit) {
+      std::string bytes = bytes_;
+      char& byte = bytes[sizes_[batch] + 4 + bit / 8];
+      byte = static_cast<char>(byte ^ (1 << bit % 8));
+      damage(bytes);
+      EXPECT_EQ(EventLog::follow(options_).has_value(), false) << "batch " << batch + 1 << " bit " << bit;
+      const Error error = open_error();
+      EXPECT_EQ(error.code, Errc::corrupt) << "batch " << batch + 1 << " bit " << bit;
+      refused += error.message.find("would pass for never written") != std::string::npos ? 1 : 0;
+    }
+  EXPECT_GT(refused, 10) << "these RocksDB itself would have opened";
+}
+
 TEST_F(Damage, AWriteAheadLogThatIsGoneIsRefused) {
   fs::remove(wal_);
   for (int attempt = 0; attempt < 2; ++attempt) {

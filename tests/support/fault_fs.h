@@ -4,8 +4,9 @@
 //   fs->cut_power(); <destroy the log>; fs->restore_power();   only what was synced is left on the disk
 //
 // A failed write has three faces, because an error does not say what reached the disk: absent (nothing did), torn
-// (half of it did), present (all of it did). Power loss is the strict reading of POSIX: bytes survive when their
-// file was synced, names (new files, renames) when their directory was.
+// (half of it did), present (all of it did). A fourth reports no error at all: flipped (all of it did, one bit of it
+// wrong). Power loss is the strict reading of POSIX: bytes survive when their file was synced, names (new files,
+// renames) when their directory was; when only the process is killed, all that was written survives.
 //
 // A sync is only noted down, never passed on, and memory_directory() keeps the files off the disk: a test takes the
 // same time however busy the disk is.
@@ -50,7 +51,7 @@ enum class WritePoint {
   directory_sync,
 };
 
-enum class Face { absent, torn, present };
+enum class Face { absent, torn, present, flipped };
 
 class FaultFs : public rocksdb::FileSystemWrapper {
  public:
@@ -59,10 +60,12 @@ class FaultFs : public rocksdb::FileSystemWrapper {
   const char* Name() const override { return kClassName(); }
 
   // The (skip+1)th time from now that `point` is passed, it fails; once.
+  // `bit`: for Face::flipped, which of those written, modulo their number.
   void fail(WritePoint point, Face face, int skip = 0,
-            rocksdb::IOStatus error = rocksdb::IOStatus::IOError("failed because the test said so")) {
+            rocksdb::IOStatus error = rocksdb::IOStatus::IOError("failed because the test said so"),
+            std::size_t bit = 0) {
     const std::lock_guard lock(mutex_);
-    armed_ = Fault{point, face, skip, std::move(error)};
+    armed_ = Fault{point, face, skip, std::move(error), bit};
   }
   // Has the armed fault happened?
   bool failed() const {
@@ -84,9 +87,12 @@ class FaultFs : public rocksdb::FileSystemWrapper {
     const std::lock_guard lock(mutex_);
     power_ = false;
   }
-  // Takes from the disk what was never synced. The log must have been destroyed.
-  void restore_power() {
+  // Takes from the disk what was never synced. The log must have been destroyed. With `process_only` it was the process
+  // that died, and the machine went on: what was written stays.
+  void restore_power(bool process_only = false) {
     const std::lock_guard lock(mutex_);
+    power_ = true;
+    if (process_only) return;
     for (auto change = names_.rbegin(); change != names_.rend(); ++change) {
       std::error_code ignored;
       std::filesystem::remove(change->path, ignored);
@@ -100,7 +106,6 @@ class FaultFs : public rocksdb::FileSystemWrapper {
         std::filesystem::resize_file(path, file.synced);
     }
     files_.clear();
-    power_ = true;
   }
 
   // Has a thread asked for room that is not the one which made this?
@@ -139,7 +144,7 @@ class FaultFs : public rocksdb::FileSystemWrapper {
 
   rocksdb::IOStatus RenameFile(const std::string& from, const std::string& to, const rocksdb::IOOptions& options,
                                rocksdb::IODebugContext* debug) override {
-    return pass(WritePoint::rename, [&](bool) {
+    return pass(WritePoint::rename, [&](Face, std::size_t) {
       const std::optional<std::string> before = bytes_of(to);
       rocksdb::IOStatus status = target_->RenameFile(from, to, options, debug);
       if (!status.ok()) return status;
@@ -178,6 +183,7 @@ class FaultFs : public rocksdb::FileSystemWrapper {
     Face face;
     int skip;
     rocksdb::IOStatus error;
+    std::size_t bit;
   };
   struct FileState {
     std::uint64_t written = 0, synced = 0;
@@ -200,7 +206,7 @@ class FaultFs : public rocksdb::FileSystemWrapper {
     return power_;
   }
 
-  // Does `write`, or fails it. write(torn) is told to do only half.
+  // Does `write`, or fails it. write(face, bit) is told what to do of it.
   template <class Write>
   rocksdb::IOStatus pass(WritePoint point, const Write& write) {
     std::optional<Fault> fault;
@@ -212,10 +218,10 @@ class FaultFs : public rocksdb::FileSystemWrapper {
         fault = std::exchange(armed_, std::nullopt);
       }
     }
-    if (!fault) return write(false);
+    if (!fault) return write(Face::present, 0);
     if (fault->face != Face::absent) {
-      const rocksdb::IOStatus done = write(fault->face == Face::torn);
-      if (!done.ok()) return done;
+      const rocksdb::IOStatus done = write(fault->face, fault->bit);
+      if (!done.ok() || fault->face == Face::flipped) return done;
     }
     return fault->error;
   }
@@ -236,8 +242,15 @@ class FaultFs : public rocksdb::FileSystemWrapper {
 
     rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
                              rocksdb::IODebugContext* debug) override {
-      return fs_->pass(append_, [&](bool torn) {
-        const rocksdb::Slice part(data.data(), torn ? data.size() / 2 : data.size());
+      return fs_->pass(append_, [&](Face face, std::size_t bit) {
+        rocksdb::Slice part(data.data(), face == Face::torn ? data.size() / 2 : data.size());
+        std::string changed;
+        if (face == Face::flipped && data.size() > 0) {
+          changed = data.ToString();
+          bit %= changed.size() * 8;
+          changed[bit / 8] = static_cast<char>(changed[bit / 8] ^ (1 << bit % 8));
+          part = changed;
+        }
         rocksdb::IOStatus status = target()->Append(part, options, debug);
         const std::lock_guard lock(fs_->mutex_);
         if (status.ok()) fs_->files_[path_].written += part.size();
@@ -253,10 +266,10 @@ class FaultFs : public rocksdb::FileSystemWrapper {
 
    private:
     rocksdb::IOStatus synced() {
-      return fs_->pass(sync_, [&](bool torn) {
+      return fs_->pass(sync_, [&](Face face, std::size_t) {
         const std::lock_guard lock(fs_->mutex_);
         FileState& file = fs_->files_[path_];
-        file.synced = torn ? file.synced + (file.written - file.synced) / 2 : file.written;
+        file.synced = face == Face::torn ? file.synced + (file.written - file.synced) / 2 : file.written;
         return rocksdb::IOStatus::OK();
       });
     }
@@ -278,7 +291,7 @@ class FaultFs : public rocksdb::FileSystemWrapper {
 
    private:
     rocksdb::IOStatus synced() {
-      return fs_->pass(WritePoint::directory_sync, [&](bool) {
+      return fs_->pass(WritePoint::directory_sync, [&](Face, std::size_t) {
         const std::lock_guard lock(fs_->mutex_);
         std::erase_if(fs_->names_, [&](const NameChange& change) {
           return std::filesystem::path(change.path).parent_path() == std::filesystem::path(path_);

@@ -6,8 +6,8 @@
 namespace ledger::api {
 namespace {
 
-constexpr Seq kKeepEvery = 10'000;      // records that a filter left out
-constexpr int kTellAgain = 20;          // attempts
+constexpr Seq kKeepEvery = 10'000;  // records that a filter left out
+constexpr int kTellAgain = 20;      // attempts
 constexpr std::uint64_t kHolesTold = 1000;
 
 double random_jitter() {
@@ -118,7 +118,8 @@ Result<Delivery::Step> Delivery::take(const EventLog& log) {
   failures_ = 0;
   if (!std::exchange(told_, "").empty()) {
     const Seq behind = log.head() > mark_.taken ? log.head() - mark_.taken : 0;
-    tell(destination_.name() + " is back, " + (behind == 0 ? "nothing" : records_text(behind)) + " to catch up with");
+    tell(destination_.name() + " is back, " + (behind == 0 ? "nothing" : records_text(behind)) +
+         " to catch up with");
   }
   if (const Result<void> kept = keep(); !kept) return kept.error();
   return Step{};
@@ -139,8 +140,8 @@ Result<Delivery::Step> Delivery::fail(const EventLog& log, const Attempt& attemp
   if (told_ != attempt.why || failures_ % kTellAgain == 0) {
     const Seq behind = log.head() > mark_.taken ? log.head() - mark_.taken : 0;
     const char* what = attempt.outcome == Attempt::Outcome::lost ? " is lost: " : " does not take the records: ";
-    tell(destination_.name() + what + attempt.why + "; " + records_text(behind) + " behind, nothing is skipped, next try in " +
-         std::to_string((wait.count() + 999) / 1000) + " s");
+    tell(destination_.name() + what + attempt.why + "; " + records_text(behind) +
+         " behind, nothing is skipped, next try in " + std::to_string((wait.count() + 999) / 1000) + " s");
     told_ = attempt.why;
   }
   return Step{.wait = wait};

@@ -1,11 +1,11 @@
 // Brings the records of a log to a destination: in order, none skipped, again and again until they are taken.
 //
-// After a loss everything that may not have been read is sent again: the batch under way, and where a destination cannot
-// acknowledge (destination.h) also the last `resend` records that went over the lost connection. So a record comes
-// twice only after a loss, and never out of order within one connection.
+// After a loss everything that may not have been read is sent again: the batch under way, and where a destination
+// cannot acknowledge (destination.h) also the last `resend` records that went over the lost connection. So a record
+// comes twice only after a loss, and never out of order within one connection.
 //
-// The mark is what survives: `taken`, behind which everything is still to be sent, and `sending`, the end of the batch
-// that was begun. A process that goes on from it makes that batch again as it was, with the same id.
+// The mark is what survives: `taken`, behind which everything is still to be sent, and `sending`, the end of the
+// batch that was begun. A process that goes on from it makes that batch again as it was, with the same id.
 //
 // Knows no clock and no thread: step() makes one attempt and says how long to wait. One thread.
 #pragma once
@@ -51,7 +51,7 @@ class Delivery {
   Result<void> finish();
 
   const DeliveryMark& mark() const { return mark_; }
-  int failures() const { return failures_; }      // attempts in a row
+  int failures() const { return failures_; }              // attempts in a row
   std::uint64_t delivered() const { return delivered_; }  // records, doubles too
   std::uint64_t holes() const { return holes_; }
 
@@ -67,11 +67,11 @@ class Delivery {
   Destination& destination_;
   const DeliveryOptions options_;
   DeliveryMark mark_, kept_;
-  replay::TailPiece piece_;     // what is being sent; no lines: nothing is
-  std::size_t at_once_;         // records in a batch now
-  std::deque<Seq> unsure_;      // taken over this connection, perhaps not read
+  replay::TailPiece piece_;  // what is being sent; no lines: nothing is
+  std::size_t at_once_;      // records in a batch now
+  std::deque<Seq> unsure_;   // taken over this connection, perhaps not read
   int failures_ = 0;
-  std::string told_;            // why the consumer was said to be lost last; empty: it is there
+  std::string told_;  // why the consumer was said to be lost last; empty: it is there
   std::uint64_t delivered_ = 0, holes_ = 0;
 };
 

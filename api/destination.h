@@ -1,9 +1,9 @@
-// Where records go as they come, to be tried once at a time: a log receiver over TCP or TLS, or a webhook. Who calls
-// decides what is sent and when it is tried again (delivery.h).
+// Where records go as they come, to be tried once at a time: a log receiver over TCP or TLS, or a webhook. Who
+// calls decides what is sent and when it is tried again (delivery.h).
 //
 //   tcp://host:port, tls://host:port   `syslog` in octet-counted frames (RFC 6587, RFC 5425), every other format as
-//                                      lines. There are no answers: "taken" says that the other machine's kernel has
-//                                      acknowledged every byte, not that the program there has read them
+//                                      lines. There are no answers: "taken" says that the other machine's kernel
+//                                      has acknowledged every byte, not that the program there has read them
 //   https://host/path                  a POST for each batch, webhook.h
 //
 // A server's certificate is verified, name included, against what the operating system trusts or a given CA.
@@ -38,8 +38,8 @@ struct Attempt {
   std::chrono::milliseconds wait{0};  // not again before; the consumer's own wish
 };
 
-// How a consumer went while nothing was being sent. In order: it had read all that it was sent, for a socket that is closed
-// with unread bytes is reset.
+// How a consumer went while nothing was being sent. In order: it had read all that it was sent, for a socket that
+// is closed with unread bytes is reset.
 struct Departure {
   std::string why{};  // empty: as far as we know it is there
   bool in_order = false;
@@ -62,11 +62,11 @@ class Destination {
 struct DestinationOptions {
   std::string url;
   replay::AuditFormat format = replay::AuditFormat::jsonl;
-  std::string ca_pem;           // empty: what the operating system trusts
-  std::string cert_pem;         // client certificate; empty: none
+  std::string ca_pem;    // empty: what the operating system trusts
+  std::string cert_pem;  // client certificate; empty: none
   Secret key_pem;
-  std::vector<Secret> sign_keys;     // of a webhook, as webhook.h parses them
-  std::chrono::seconds timeout{30};  // for a connection, an answer, or any progress
+  std::vector<Secret> sign_keys;                 // of a webhook, as webhook.h parses them
+  std::chrono::seconds timeout{30};              // for a connection, an answer, or any progress
   const std::atomic<bool>* interrupt = nullptr;  // true: whatever waits ends soon
 };
 

@@ -30,7 +30,8 @@ Result<Seq> parse_seq(const char* what, std::string_view text) {
   Seq seq = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seq);
   if (text.empty() || error != std::errc() || end != text.data() + text.size())
-    return Error{Errc::invalid, std::string(what) + ": '" + printable(text, 60) + "' is not the number of a record"};
+    return Error{Errc::invalid,
+                 std::string(what) + ": '" + printable(text, 60) + "' is not the number of a record"};
   return seq;
 }
 
@@ -61,7 +62,8 @@ Result<void> read_parameter(const std::string& key, const std::string& value, As
     if (!kinds) return kinds.error();
     asked.options.kinds.insert(asked.options.kinds.end(), kinds->begin(), kinds->end());
   } else {
-    return Error{Errc::invalid, "parameter '" + printable(key, 60) + "' is unknown: after, node and kind are known"};
+    return Error{Errc::invalid,
+                 "parameter '" + printable(key, 60) + "' is unknown: after, node and kind are known"};
   }
   return {};
 }
@@ -71,7 +73,8 @@ Result<Asked> parse(const Request& request) {
   const auto query = boost::urls::parse_query(request.query);
   if (!query) return Error{Errc::invalid, "the query of the URL cannot be read"};
   for (const auto& parameter : *query)
-    if (const Result<void> read = read_parameter(std::string(parameter.key), std::string(parameter.value), asked); !read)
+    if (const Result<void> read = read_parameter(std::string(parameter.key), std::string(parameter.value), asked);
+        !read)
       return read.error();
   // A browser that comes back has the URL that it began with: the header is newer.
   if (request.header_count("last-event-id") == 0) return asked;
@@ -84,8 +87,8 @@ Result<Asked> parse(const Request& request) {
 std::string event_of(const replay::TailLine& line) {
   std::string_view data = line.text;
   if (data.ends_with('\n')) data.remove_suffix(1);
-  return "id: " + std::to_string(line.seq) + "\nevent: " + std::string(name_of(line.kind)) + "\ndata: " +
-         std::string(data) + "\n\n";
+  return "id: " + std::to_string(line.seq) + "\nevent: " + std::string(name_of(line.kind)) +
+         "\ndata: " + std::string(data) + "\n\n";
 }
 
 }  // namespace
@@ -101,18 +104,21 @@ struct EventStreams::Shared {
 class EventStreams::Source : public BodySource, public std::enable_shared_from_this<Source> {
  public:
   Source(std::shared_ptr<Shared> shared, Asked asked, std::function<bool()> allowed)
-      : shared_(std::move(shared)), options_(std::move(asked.options)), seen_(*asked.after), allowed_(std::move(allowed)) {}
+      : shared_(std::move(shared)),
+        options_(std::move(asked.options)),
+        seen_(*asked.after),
+        allowed_(std::move(allowed)) {}
   ~Source() override { --shared_->open; }
 
   void next(Take take) override {
     const Clock::time_point now = Clock::now();
     if (now - asked_ >= kAskWhetherAllowed) {
       asked_ = now;
-      if (!allowed_()) return take({.bytes = ": the token of this stream is not accepted any more\n\n", .last = true});
+      if (!allowed_())
+        return take({.bytes = ": the token of this stream is not accepted any more\n\n", .last = true});
     }
     if (shared_->ledger.log().head() <= seen_) return take(silence(now));
-    boost::asio::post(shared_->reader,
-                      [self = shared_from_this(), take = std::move(take)] { take(self->read()); });
+    boost::asio::post(shared_->reader, [self = shared_from_this(), take = std::move(take)] { take(self->read()); });
   }
 
  private:
@@ -124,11 +130,12 @@ class EventStreams::Source : public BodySource, public std::enable_shared_from_t
 
   Piece read() {
     const Result<replay::TailPiece> tail = replay::read_tail(shared_->ledger.log(), seen_, options_, kPiece);
-    if (!tail) return {.bytes = ": the log cannot be read: " + printable(tail.error().message, 300) + "\n\n", .last = true};
+    if (!tail)
+      return {.bytes = ": the log cannot be read: " + printable(tail.error().message, 300) + "\n\n", .last = true};
     Piece piece;
     for (const replay::Hole& hole : tail->holes)
-      piece.bytes += ": missing " + std::to_string(hole.seq) + ".." + std::to_string(std::max(hole.seq, hole.to)) + ": " +
-                     printable(hole.reason, 300) + "\n\n";
+      piece.bytes += ": missing " + std::to_string(hole.seq) + ".." + std::to_string(std::max(hole.seq, hole.to)) +
+                     ": " + printable(hole.reason, 300) + "\n\n";
     for (const replay::TailLine& line : tail->lines) piece.bytes += event_of(line);
     seen_ = tail->seen;
     piece.ready = tail->more;

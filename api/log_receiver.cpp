@@ -115,7 +115,8 @@ std::string octet_counted(std::string_view line) {
   return std::to_string(line.size()) + " " + std::string(line);
 }
 
-Result<std::unique_ptr<Destination>> open_log_receiver(const DestinationOptions& options, TlsOptions link, bool tls) {
+Result<std::unique_ptr<Destination>> open_log_receiver(const DestinationOptions& options, TlsOptions link,
+                                                       bool tls) {
   std::optional<TlsContext> context;
   if (tls) {
     const Result<TlsContext> made = TlsContext::make(link);

@@ -39,7 +39,8 @@ Wrapping wrapping_of(replay::AuditFormat format) {
   switch (format) {
     case AuditFormat::cloudevents: return {"application/cloudevents-batch+json", "[", ",", "]"};
     case AuditFormat::k8s_audit:
-      return {"application/json", R"({"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":[)", ",", "]}"};
+      return {"application/json", R"({"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":[)",
+              ",", "]}"};
     case AuditFormat::jsonl:
     case AuditFormat::ocsf:
     case AuditFormat::ecs: return {"application/x-ndjson", "", "\n", "\n"};
@@ -63,7 +64,10 @@ std::chrono::milliseconds retry_after(std::string_view text, Time now) {
 class Webhook : public Destination {
  public:
   Webhook(DestinationOptions options, HttpsClient client, std::string host, std::string target)
-      : options_(std::move(options)), client_(std::move(client)), host_(std::move(host)), target_(std::move(target)) {}
+      : options_(std::move(options)),
+        client_(std::move(client)),
+        host_(std::move(host)),
+        target_(std::move(target)) {}
 
   std::string name() const override { return "https://" + host_; }
 
@@ -73,7 +77,8 @@ class Webhook : public Destination {
     HttpsRequest request;
     request.method = "POST";
     request.target = target_;
-    request.headers = {{"Content-Type", body.content_type}, {"webhook-id", body.id}, {"webhook-timestamp", timestamp}};
+    request.headers = {
+        {"Content-Type", body.content_type}, {"webhook-id", body.id}, {"webhook-timestamp", timestamp}};
     if (!options_.sign_keys.empty())
       request.headers.emplace_back("webhook-signature",
                                    webhook_signature(options_.sign_keys, body.id, timestamp, body.bytes));
@@ -153,7 +158,8 @@ Attempt judge_webhook_answer(const HttpsResponse& response, Time now) {
   return attempt;
 }
 
-Result<std::unique_ptr<Destination>> open_webhook(DestinationOptions options, HttpsOptions https, std::string target) {
+Result<std::unique_ptr<Destination>> open_webhook(DestinationOptions options, HttpsOptions https,
+                                                  std::string target) {
   const std::string host = https.connect_to.to_string();
   Result<HttpsClient> client = HttpsClient::open(std::move(https));
   if (!client) return client.error();

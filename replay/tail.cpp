@@ -25,7 +25,8 @@ class Missing {
     if (removed && last != nullptr && last->to + 1 == seq && last->reason == error.message) {
       last->to = seq;
     } else {
-      piece_.holes.push_back({.seq = seq, .line = 0, .after = seq - 1, .reason = error.message, .to = removed ? seq : 0});
+      piece_.holes.push_back(
+          {.seq = seq, .line = 0, .after = seq - 1, .reason = error.message, .to = removed ? seq : 0});
     }
     return true;
   }
@@ -46,7 +47,8 @@ class Missing {
 
 }  // namespace
 
-Result<TailPiece> read_tail(const EventLog& log, Seq after, const ExportOptions& options, const TailLimits& limits) {
+Result<TailPiece> read_tail(const EventLog& log, Seq after, const ExportOptions& options,
+                            const TailLimits& limits) {
   TailPiece piece;
   piece.seen = after;
   const Seq head = std::min(log.head(), limits.until);

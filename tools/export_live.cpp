@@ -68,7 +68,8 @@ class IntoStdout : public api::Destination {
 
 Result<void> read_files(LiveExport& live, const StopSignal& stop) {
   const auto wrong = [](const char* option, const Error& error) {
-    return Error{error.code == Errc::not_found ? Errc::invalid : error.code, std::string(option) + ": " + error.message};
+    return Error{error.code == Errc::not_found ? Errc::invalid : error.code,
+                 std::string(option) + ": " + error.message};
   };
   const auto text = [&](const char* option, const std::string& path, std::string& into) -> Result<void> {
     if (path.empty()) return {};
@@ -171,7 +172,8 @@ Result<void> Run::open_file() {
     if (!header.empty() && cursor_.seq == 0) std::fputs(header.c_str(), stdout), std::fflush(stdout);
     return {};
   }
-  if (!header.empty() && !file_->write(header)) return Error{Errc::io, "cannot write " + printable(live_.output, 200)};
+  if (!header.empty() && !file_->write(header))
+    return Error{Errc::io, "cannot write " + printable(live_.output, 200)};
   destination_ = std::make_unique<IntoFile>(*file_, live_.output, cursor_.bytes);
   return {};
 }
@@ -182,7 +184,8 @@ int Run::go(const StopSignal& stop) {
   };
   if (!live_.cursor.empty())
     options_.keep = [this](const api::DeliveryMark& mark) -> Result<void> {
-      if (file_ && mark.taken == cursor_.seq) return {};  // an output is cut back to its last batch, not told the next
+      if (file_ && mark.taken == cursor_.seq)
+        return {};  // an output is cut back to its last batch, not told the next
       cursor_.seq = mark.taken;
       cursor_.sending = file_ ? 0 : mark.sending;
       return cursor_.write(live_.cursor);
@@ -233,12 +236,13 @@ Result<void> Run::pass_on(api::Delivery& delivery, const StopSignal& stop) {
 int Run::report(const api::Delivery& delivery, const Result<void>& passed, const StopSignal& stop) const {
   if (!passed) return fail(passed.error());
   if (stdout_ == nullptr)
-    std::fprintf(stderr, "ledger: %s%llu records delivered to %s, up to record %llu\n", stop.asked() ? "stopped; " : "",
-                 static_cast<unsigned long long>(delivery.delivered()), printable(destination_->name(), 200).c_str(),
+    std::fprintf(stderr, "ledger: %s%llu records delivered to %s, up to record %llu\n",
+                 stop.asked() ? "stopped; " : "", static_cast<unsigned long long>(delivery.delivered()),
+                 printable(destination_->name(), 200).c_str(),
                  static_cast<unsigned long long>(delivery.mark().taken));
   if (delivery.holes() == 0) return 0;
-  return fail({Errc::corrupt, std::to_string(delivery.holes()) + " record(s) could not be read; `ledger verify` says what is " +
-                                  "damaged"});
+  return fail({Errc::corrupt, std::to_string(delivery.holes()) +
+                                  " record(s) could not be read; `ledger verify` says what is " + "damaged"});
 }
 
 }  // namespace

@@ -13,7 +13,8 @@ namespace {
 constexpr int kOpenAgain = 5;
 
 Error cannot_sync(const std::filesystem::path& path) {
-  return {Errc::io, "cannot make sure that " + path.string() + " is on the disk: " + std::generic_category().message(errno)};
+  return {Errc::io,
+          "cannot make sure that " + path.string() + " is on the disk: " + std::generic_category().message(errno)};
 }
 
 // The number of the error, 0: done or nothing to do.
@@ -46,7 +47,8 @@ Result<void> FollowedLog::catch_up() {
   if (++failures_ > kOpenAgain) return caught_up.error();
   Result<std::unique_ptr<EventLog>> again = EventLog::follow({.dir = dir_, .archives = archives_});
   if (again && (*again)->id() != id_)
-    return Error{Errc::conflict, "there is another log in " + dir_.string() + " now: " + (*again)->id() + ", not " + id_};
+    return Error{Errc::conflict,
+                 "there is another log in " + dir_.string() + " now: " + (*again)->id() + ", not " + id_};
   if (again) log_ = std::move(*again);
   return {};
 }
@@ -54,8 +56,8 @@ Result<void> FollowedLog::catch_up() {
 // RocksDB's write-ahead logs are <number>.log; what is not in them any more is in tables, which it syncs itself.
 Result<void> FollowedLog::sync() const {
   std::error_code error;
-  for (auto it = std::filesystem::directory_iterator(dir_, error); !error && it != std::filesystem::directory_iterator();
-       it.increment(error)) {
+  for (auto it = std::filesystem::directory_iterator(dir_, error);
+       !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
     if (it->path().extension() != ".log") continue;
     if (const int failed = sync_file(it->path()); failed != 0) {
       errno = failed;

@@ -1,5 +1,5 @@
-// The log of a data directory as it grows, for commands that follow it beside a running server, a stopped one, or one
-// that is started anew meanwhile. One thread.
+// The log of a data directory as it grows, for commands that follow it beside a running server, a stopped one, or
+// one that is started anew meanwhile. One thread.
 #pragma once
 
 #include <filesystem>
@@ -15,10 +15,11 @@ class FollowedLog {
   // `archives`: where archives are looked for; empty: <data-dir>/archives.
   static Result<FollowedLog> open(const std::string& data_dir, const std::string& archives = "");
 
-  // Brings the log up to date. Fails when that has failed several times, or when there is another log in the directory.
+  // Brings the log up to date. Fails when that has failed several times, or when there is another log in the
+  // directory.
   Result<void> catch_up();
-  // What can be seen of the log now is on the disk when this returns. For who acts on records beyond recall: those of
-  // the latest batch may be visible a moment before their writer has synced them.
+  // What can be seen of the log now is on the disk when this returns. For who acts on records beyond recall: those
+  // of the latest batch may be visible a moment before their writer has synced them.
   Result<void> sync() const;
 
   const EventLog& log() const { return *log_; }

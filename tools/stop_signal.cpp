@@ -1,5 +1,6 @@
 #include "tools/stop_signal.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -8,7 +9,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
-#include <limits.h>
 
 namespace ledger::tools {
 namespace {

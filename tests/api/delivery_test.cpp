@@ -185,8 +185,8 @@ TEST_F(DeliveryTest, ADestinationThatEndsIsTheEnd) {
   EXPECT_EQ(step.error().message, "the disk is full");
 }
 
-// Whatever a consumer does and whenever the process is killed: nothing is skipped, each batch is in order, and a consumer
-// who drops doubles by id has every record once.
+// Whatever a consumer does and whenever the process is killed: nothing is skipped, each batch is in order, and a
+// consumer who drops doubles by id has every record once.
 RC_GTEST_PROP(Delivery, NothingIsSkippedWhateverHappens, ()) {
   replay::test::MemoryLog log;
   Consumer consumer;

@@ -25,12 +25,14 @@ struct SeenEvent {
   std::string id, event, data;
 };
 
-// What a browser's EventSource makes of a stream, by the HTML standard: comments are nothing, an id without data is kept.
+// What a browser's EventSource makes of a stream, by the HTML standard: comments are nothing, an id without data is
+// kept.
 class Parser {
  public:
   void feed(std::string_view piece) {
     text_ += piece;
-    for (std::size_t end; (end = text_.find('\n')) != std::string::npos; text_.erase(0, end + 1)) take(text_.substr(0, end));
+    for (std::size_t end; (end = text_.find('\n')) != std::string::npos; text_.erase(0, end + 1))
+      take(text_.substr(0, end));
   }
   std::vector<SeenEvent> events;
   std::string last_id;
@@ -223,8 +225,8 @@ TEST(EventStream, EndsWithItsToken) {
   const auto token = boost::json::parse(made.body);
   Stream stream(server, "", "", "Bearer " + std::string(token.at("secret").as_string()));
   ASSERT_TRUE(eventually([&] { return !stream.last_id().empty(); }));
-  HttpsRequest revoke = request_of("POST", "/ledger/v1/tokens/" + std::string(token.at("id").as_string()) + "/revoke",
-                                   server.operator_bearer());
+  HttpsRequest revoke = request_of(
+      "POST", "/ledger/v1/tokens/" + std::string(token.at("id").as_string()) + "/revoke", server.operator_bearer());
   revoke.body = R"({"actor":"me","reason":"test","force":true})";
   ASSERT_EQ(server.send(revoke).status, 200);
   ASSERT_TRUE(eventually([&] { return stream.over(); }));
@@ -236,7 +238,8 @@ TEST(EventStream, ThereIsABoundAndWhoLeavesMakesRoom) {
   std::vector<std::unique_ptr<Stream>> streams;
   for (int i = 0; i < EventStreams::kMaxStreams; ++i) streams.push_back(std::make_unique<Stream>(server, ""));
   ASSERT_TRUE(eventually([&] {
-    return std::all_of(streams.begin(), streams.end(), [](const auto& stream) { return !stream->last_id().empty(); });
+    return std::all_of(streams.begin(), streams.end(),
+                       [](const auto& stream) { return !stream->last_id().empty(); });
   }));
   EXPECT_EQ(server.get("/ledger/v1/events", server.operator_bearer()).status, 429);
   EXPECT_EQ(server.join("web-1", "pw").status, 200);
@@ -279,10 +282,11 @@ TEST(EventStream, WhoDoesNotReadHoldsNobody) {
   fill(server);
   test::RawTls idle(server.https_options());
   ASSERT_TRUE(idle.opened());
-  ASSERT_TRUE(idle.say("GET /ledger/v1/events?after=0 HTTP/1.1\r\nHost: x\r\nAuthorization: " + server.operator_bearer() +
-                       "\r\n\r\n"));
+  ASSERT_TRUE(idle.say("GET /ledger/v1/events?after=0 HTTP/1.1\r\nHost: x\r\nAuthorization: " +
+                       server.operator_bearer() + "\r\n\r\n"));
   Stream reader(server, "?after=0");
-  for (int i = 0; i < 20; ++i) ASSERT_EQ(server.join("web-" + std::to_string(i), "pw" + std::to_string(i)).status, 200);
+  for (int i = 0; i < 20; ++i)
+    ASSERT_EQ(server.join("web-" + std::to_string(i), "pw" + std::to_string(i)).status, 200);
   const std::size_t all = all_seqs(server).size();
   ASSERT_TRUE(eventually([&] { return reader.events().size() == all; }));
   EXPECT_EQ(reader.seqs(), all_seqs(server));

@@ -34,8 +34,9 @@ TEST(Webhook, WhileKeysChangeBothSign) {
 }
 
 TEST(Webhook, KeysThatAreNoneAreRefusedAndNotRepeated) {
-  for (const std::string text : {"", "\n", "sesame-open", "whsec_", "whsec_sesame", "whsec_sesame*sesame*sesame*sesame*sesame*",
-                                 "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}) {
+  for (const std::string text :
+       {"", "\n", "sesame-open", "whsec_", "whsec_sesame", "whsec_sesame*sesame*sesame*sesame*sesame*",
+        "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}) {
     const auto keys = parse_sign_keys(Secret(text));
     ASSERT_FALSE(keys) << text;
     EXPECT_EQ(keys.error().code, Errc::invalid);

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/compaction.h"
 #include "api/kubelet_probe.h"
 #include "api/registration.h"
 #include "api/tunnel.h"
@@ -48,6 +49,7 @@ class Admin {
   KubeletProbe probe_;
   HashChecker* hashes_;
   NodeObjects objects_;
+  Compaction compaction_;  // the lane's
   class Lane;
   std::unique_ptr<Importer> importer_;  // of the import under way; the lane's
   std::unique_ptr<Lane> lane_;

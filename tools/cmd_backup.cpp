@@ -53,7 +53,7 @@ constexpr const char* kRestoreFooter =
     "Exit status: 0 done, or sound (--check, --list); 1 refused, damaged or failed; 2 wrong usage.\n";
 
 constexpr std::size_t kColumns = 100;
-constexpr std::size_t kLabel = 13;
+constexpr std::size_t kLabel = 15;
 
 // A label and text, in lines of at most kColumns.
 void print_row(const std::string& label, const std::string& text) {

@@ -122,7 +122,11 @@ void print_kinds(const replay::LogStats& stats) {
 
 void print_growth(const replay::LogStats& stats) {
   const auto row = [](const char* name, const replay::LogStats::Growth& growth, double whole) {
-    const std::string days = growth.days < whole - 0.01 ? fmt::format(" ({:.1f} days old)", growth.days) : "";
+    if (growth.days < 1.0 / 24) {
+      fmt::print("  {:<26} not told: the log is younger than an hour\n", name);
+      return;
+    }
+    const std::string days = growth.days < whole - 0.01 ? fmt::format("  (of {:.1f} days)", growth.days) : "";
     fmt::print("  {:<26} {:>14} {:>14}{}\n", name, grouped(static_cast<std::uint64_t>(growth.records_per_day + 0.5)),
                size_text(growth.disk_bytes_per_day), days);
   };
@@ -130,13 +134,13 @@ void print_growth(const replay::LogStats& stats) {
   row("last 7 days", stats.week, 7);
   row("last 30 days", stats.month, 30);
   if (!stats.free_bytes) return;
-  std::string when = "not foretold: nothing was recorded lately";
+  std::string when = "cannot be foretold";
   if (stats.days_until_full)
     when = *stats.days_until_full > 36500 ? "in more than 100 years"
            : *stats.days_until_full > 730 ? fmt::format("in {:.0f} years", *stats.days_until_full / 365)
                                           : fmt::format("in {:.0f} days", *stats.days_until_full);
-  fmt::print("  the disk is full           {}, at the rate of the last 7 days ({} free)\n", when,
-             size_text(*stats.free_bytes));
+  if (stats.days_until_full) when += ", at the rate of the last 7 days";
+  fmt::print("  {:<26} {} ({} free)\n", "the disk is full", when, size_text(*stats.free_bytes));
 }
 
 std::string counts_text(const std::map<std::string, std::uint64_t>& counts) {
@@ -151,7 +155,7 @@ void print_store(const replay::LogStats& stats) {
     if (family.name != "default")
       fmt::print("  {:<26} {:>14} {:>14} {:>14}\n", family.name, "~" + grouped(family.entries),
                  size_text(family.bytes), size_text(family.memory_bytes));
-  if (stats.scanned) fmt::print("  index entries by           {}\n", counts_text(stats.index_entries));
+  if (stats.scanned) fmt::print("  {:<26} {}\n", "index entries by", counts_text(stats.index_entries));
   fmt::print("  {:<26} {:>14} {:>14}\n", "all files", "", size_text(stats.disk_bytes));
 }
 

@@ -22,7 +22,7 @@ namespace {
 constexpr int kManifestFormat = 1;
 constexpr std::size_t kMaxManifest = 64 << 20;
 constexpr std::size_t kMaxHeld = std::size_t{1} << 30;  // checkpoints/all may be long
-constexpr std::size_t kCopyBlock = 1 << 20;
+constexpr std::size_t kCopyBlock = 64 << 10;
 constexpr const char* kNames = "tls/listener-names";
 
 std::string quoted(const fs::path& path) { return "'" + printable(path.string(), 400) + "'"; }

@@ -84,7 +84,9 @@ TEST_P(GoldenStore, IsOwnedAndGoesOn) {
   const bool is_old = GetParam().starts_with("format-1");
   EXPECT_EQ(ledger->log().upgrade().has_value(), is_old);
   EXPECT_EQ(!ledger->upgrade_note().empty(), is_old) << ledger->upgrade_note();
-  if (is_old) EXPECT_THAT(ledger->upgrade_note(), HasSubstr("it had format 1 and "));
+  if (is_old) {
+    EXPECT_THAT(ledger->upgrade_note(), HasSubstr("it had format 1 and "));
+  }
   check_contents(ledger->log());
   EXPECT_EQ(ledger::test::register_node(*ledger, "web-9", "aa").ruling, Ruling::admit_first);
   EXPECT_EQ(ledger::test::register_node(*ledger, "web-9", "aa").ruling, Ruling::admit_known);
@@ -107,8 +109,8 @@ TEST_P(GoldenStore, SaysOnceThatItWasUpgraded) {
   EXPECT_EQ(ledger->upgrade_note(), "ledger 0.0.9 served this log before");
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenStore, ::testing::ValuesIn(store_names()), [](const auto& info) {
-  std::string name = info.param;
+INSTANTIATE_TEST_SUITE_P(All, GoldenStore, ::testing::ValuesIn(store_names()), [](const auto& store) {
+  std::string name = store.param;
   std::replace_if(name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
   return name;
 });

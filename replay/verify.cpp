@@ -294,6 +294,7 @@ class Verifier {
     std::thread index([&] { walked = sum_index(listed); });
     const Result<void> records = check_records(threads);
     index.join();
+    report_.index_entries = index_entries_;
     if (!records) return records.error();
     if (!walked) return walked.error();
     if (!unreadable_.empty() || !(listed == expected_terms_))
@@ -344,7 +345,6 @@ class Verifier {
     if (next_ <= report_.head)
       found(Damage::kGap, next_,
             "records " + std::to_string(next_) + " to " + std::to_string(report_.head) + " are missing");
-    report_.index_entries = index_entries_;
     return {};
   }
 
@@ -514,7 +514,7 @@ class Verifier {
     std::uint64_t agreed = 0;
     for (const Claim& claim : claims) {
       if (claim.size > report_.head) {
-        past_the_end(claim.where, claim.size);
+        past_the_end(claim.where, claim.size, agreed);
         continue;
       }
       const Result<TreeHash> root = root_at(claim.size, log_.tree_nodes());
@@ -533,8 +533,8 @@ class Verifier {
     return {};
   }
 
-  // A checkpoint saw more records than there are.
-  void past_the_end(const std::string& where, std::uint64_t size) {
+  // A checkpoint saw more records than there are; `agreed` are vouched for by an older one.
+  void past_the_end(const std::string& where, std::uint64_t size, std::uint64_t agreed) {
     const std::string saw =
         where + " saw " + std::to_string(size) + " records, and there are " + std::to_string(report_.head) + ": ";
     const bool traces = report_.count(Damage::kTailCut) > 0 || report_.count(Damage::kIndexToNothing) > 0 ||
@@ -543,8 +543,8 @@ class Verifier {
       found(Damage::kTailCut, report_.head + 1, saw + "the tail was cut off, and left traces");
     else
       found(Damage::kRolledBack, report_.head + 1,
-            saw + "an older copy was restored, or the tail was taken out of " +
-                "everything; what is left holds together");
+            saw + "an older copy was restored, or records after " + std::to_string(agreed) +
+                " were taken out of everything; what is left holds together");
   }
 
   // Every record's entries, and every entry's record: only when the sums say that something is wrong.

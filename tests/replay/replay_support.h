@@ -20,6 +20,14 @@
 
 namespace ledger::replay::test {
 
+// Where EventLog keeps what (ledger/event_log.h), for tests that reach below it.
+enum StoredFamily { kMeta, kEvents, kIndex, kNodes, kTree };
+inline std::string stored_key(Seq seq) {
+  std::string key;
+  for (int shift = 56; shift >= 0; shift -= 8) key.push_back(static_cast<char>((seq >> shift) & 0xFF));
+  return key;
+}
+
 // A real log on a file system in memory.
 class MemoryLog {
  public:
@@ -39,7 +47,7 @@ class MemoryLog {
   }
   const EventLog& log() const { return *log_; }
   rocksdb::Env* env() { return env_.get(); }
-  // Changes what is stored behind the log's back. The column families: default, events, index, nodes, tree. Not opened
+  // Changes what is stored behind the log's back; `handles` by StoredFamily. Not opened
   // again where `reopen` is false, because it could not be: then only EventLog::follow() can look at it.
   void spoil(const std::function<void(rocksdb::DB&, const std::vector<rocksdb::ColumnFamilyHandle*>&)>& how,
              bool reopen = true) {

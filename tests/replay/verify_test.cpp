@@ -12,12 +12,13 @@
 namespace ledger::replay {
 namespace {
 
+using namespace test;
 using ::testing::HasSubstr;
 
 // A log with a past, and a way to reach below EventLog and spoil it.
 class VerifyTest : public ::testing::Test {
  protected:
-  enum Family { kMeta, kEvents, kIndex, kNodes };
+  using Family = StoredFamily;
 
   void SetUp() override {
     std::vector<Record> records;
@@ -34,13 +35,8 @@ class VerifyTest : public ::testing::Test {
     log_.append(records);
   }
 
-  static std::string key_of(Seq seq) {
-    std::string key;
-    for (int shift = 56; shift >= 0; shift -= 8) key.push_back(static_cast<char>((seq >> shift) & 0xFF));
-    return key;
-  }
   static std::string index_key(char index, const std::string& value, Seq seq) {
-    return std::string(1, index) + value + std::string(1, '\0') + key_of(seq);
+    return std::string(1, index) + value + std::string(1, '\0') + stored_key(seq);
   }
 
   void put(Family family, const std::string& key, const std::string& value) {
@@ -77,7 +73,7 @@ TEST_F(VerifyTest, ASoundLogIsSound) {
 }
 
 TEST_F(VerifyTest, ARecordThatCannotBeRead) {
-  put(kEvents, key_of(12), "?");
+  put(kEvents, stored_key(12), "?");
   const Result<VerifyReport> report = verify(log_.log());
   ASSERT_TRUE(report);
   EXPECT_EQ(report->count(Damage::kUndecodable), 1u);
@@ -89,7 +85,7 @@ TEST_F(VerifyTest, ARecordUnderAnotherSeq) {
   Record record;
   record.seq = 77;
   record.event = TokenAccepted{};
-  put(kEvents, key_of(5), encode(record));
+  put(kEvents, stored_key(5), encode(record));
   const Result<VerifyReport> report = verify(log_.log());
   ASSERT_TRUE(report);
   EXPECT_EQ(report->count(Damage::kUndecodable), 1u);
@@ -97,7 +93,7 @@ TEST_F(VerifyTest, ARecordUnderAnotherSeq) {
 }
 
 TEST_F(VerifyTest, AGap) {
-  remove(kEvents, key_of(7));
+  remove(kEvents, stored_key(7));
   const Result<VerifyReport> report = verify(log_.log());
   ASSERT_TRUE(report);
   EXPECT_EQ(report->count(Damage::kGap), 1u);
@@ -108,7 +104,7 @@ TEST_F(VerifyTest, AGap) {
 TEST_F(VerifyTest, TimeThatGoesBack) {
   Record record = *log_.log().read(6);
   record.time = record.time.plus_seconds(-30);
-  put(kEvents, key_of(6), encode(record));
+  put(kEvents, stored_key(6), encode(record));
   const Result<VerifyReport> report = verify(log_.log());
   ASSERT_TRUE(report);
   EXPECT_EQ(report->count(Damage::kTimeWentBack), 1u);
@@ -163,7 +159,6 @@ TEST_F(VerifyTest, AStoredStateOfNobody) {
 // A log of 40 records, checkpoints of the first 10, 25 and 40, and an attacker.
 class TamperTest : public ::testing::Test {
  protected:
-  enum Family { kMeta, kEvents, kIndex, kNodes, kTree };
   static constexpr Seq kRecords = 40;
 
   static Record record(Seq seq) {
@@ -194,19 +189,14 @@ class TamperTest : public ::testing::Test {
     return {"checkpoint-" + std::to_string(size), made};
   }
 
-  static std::string key_of(Seq seq) {
-    std::string key;
-    for (int shift = 56; shift >= 0; shift -= 8) key.push_back(static_cast<char>((seq >> shift) & 0xFF));
-    return key;
-  }
   using Change = std::function<void(rocksdb::DB&, const std::vector<rocksdb::ColumnFamilyHandle*>&)>;
   void below(const Change& how) { log_.spoil(how, false); }
   void put(Seq seq, const std::string& bytes) {
-    below([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(seq), bytes).ok()); });
+    below([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Put({}, handles[kEvents], stored_key(seq), bytes).ok()); });
   }
   void put(const std::vector<Record>& records) {
     below([&](rocksdb::DB& db, const auto& handles) {
-      for (const Record& one : records) ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(one.seq), encode(one)).ok());
+      for (const Record& one : records) ASSERT_TRUE(db.Put({}, handles[kEvents], stored_key(one.seq), encode(one)).ok());
     });
   }
 
@@ -273,7 +263,7 @@ TEST_F(TamperTest, ARewrittenRecordIsNamed) {
 }
 
 TEST_F(TamperTest, ARemovedRecordIsNamed) {
-  below([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Delete({}, handles[kEvents], key_of(17)).ok()); });
+  below([&](rocksdb::DB& db, const auto& handles) { ASSERT_TRUE(db.Delete({}, handles[kEvents], stored_key(17)).ok()); });
   const VerifyReport found = report();
   EXPECT_EQ(text_of(found, Damage::kGap, 17), "records 17 to 17 are missing");
   EXPECT_EQ(found.count(Damage::kRecordChanged) + found.count(Damage::kTreeDiffers), 0u);
@@ -287,7 +277,7 @@ TEST_F(TamperTest, ARecordTakenOutAndTheRestNumberedAnew) {
   }
   put(moved);
   below([&](rocksdb::DB& db, const auto& handles) {
-    ASSERT_TRUE(db.Delete({}, handles[kEvents], key_of(kRecords)).ok());
+    ASSERT_TRUE(db.Delete({}, handles[kEvents], stored_key(kRecords)).ok());
   });
   const VerifyReport found = report();
   EXPECT_THAT(text_of(found, Damage::kRecordRemoved, 17), HasSubstr("record 17 was removed"));
@@ -333,8 +323,8 @@ TEST_F(TamperTest, NeighboursInAnotherOrder) {
 
 TEST_F(TamperTest, StoredBytesInAnotherOrder) {
   below([&](rocksdb::DB& db, const auto& handles) {
-    ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(12), encode(record(30))).ok());
-    ASSERT_TRUE(db.Put({}, handles[kEvents], key_of(30), encode(record(12))).ok());
+    ASSERT_TRUE(db.Put({}, handles[kEvents], stored_key(12), encode(record(30))).ok());
+    ASSERT_TRUE(db.Put({}, handles[kEvents], stored_key(30), encode(record(12))).ok());
   });
   const VerifyReport found = report();
   EXPECT_EQ(found.count(Damage::kRecordMoved), 2u);
@@ -343,7 +333,7 @@ TEST_F(TamperTest, StoredBytesInAnotherOrder) {
 
 TEST_F(TamperTest, ATailThatWasCutOffLeavesTraces) {
   below([&](rocksdb::DB& db, const auto& handles) {
-    for (Seq seq = 36; seq <= kRecords; ++seq) ASSERT_TRUE(db.Delete({}, handles[kEvents], key_of(seq)).ok());
+    for (Seq seq = 36; seq <= kRecords; ++seq) ASSERT_TRUE(db.Delete({}, handles[kEvents], stored_key(seq)).ok());
   });
   const VerifyReport found = report();
   EXPECT_THAT(text_of(found, Damage::kTailCut, 36), HasSubstr("the tree has 40 entries, the last record is 35"));
@@ -383,10 +373,10 @@ TEST_F(TamperTest, AnotherLogIsNamed) {
 TEST_F(TamperTest, ATreeThatContradictsItselfIsFound) {
   std::string hashes;
   below([&](rocksdb::DB& db, const auto& handles) {
-    ASSERT_TRUE(db.Get({}, handles[kTree], key_of(16), &hashes).ok());
+    ASSERT_TRUE(db.Get({}, handles[kTree], stored_key(16), &hashes).ok());
     ASSERT_EQ(hashes.size(), 5 * sizeof(TreeHash));
     hashes[4 * sizeof(TreeHash)] = static_cast<char>(hashes[4 * sizeof(TreeHash)] ^ 1);
-    ASSERT_TRUE(db.Put({}, handles[kTree], key_of(16), hashes).ok());
+    ASSERT_TRUE(db.Put({}, handles[kTree], stored_key(16), hashes).ok());
   });
   const VerifyReport found = report();
   EXPECT_THAT(text_of(found, Damage::kTreeDiffers, 16), HasSubstr("the tree at entry 16 contradicts itself"));

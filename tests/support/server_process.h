@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -97,7 +98,10 @@ class ServerProcess {
     int status = 0;
     ::waitpid(pid_, &status, 0);
     pid_ = -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    const int exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    // What a server that did not end well said (a sanitizer's report, for one), for whoever reads the test's output.
+    if (exit_status != 0 && signal != SIGKILL) std::fprintf(stderr, "the server said:\n%s\n", errors().c_str());
+    return exit_status;
   }
 
   std::filesystem::path data_dir_;

@@ -41,11 +41,15 @@ Result<void> check_apart(const fs::path& from, const fs::path& to) {
                                   "name a directory elsewhere, best on another disk"};
 }
 
-bool is_empty_or_missing(const fs::path& directory) {
+// Nothing there yet, or a store that was interrupted while it was made.
+bool is_unused(const fs::path& directory) {
   std::error_code error;
   if (fs::symlink_status(directory, error).type() == fs::file_type::not_found) return true;
-  for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error))
-    if (at->path().filename() != "lost+found") return false;
+  for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error)) {
+    const fs::path name = at->path().filename();
+    std::error_code ignored;
+    if (name != "lost+found" && (name != "events" || fs::exists(at->path() / "CURRENT", ignored))) return false;
+  }
   return !error;
 }
 
@@ -132,7 +136,7 @@ class Backup {
     if (last) last_ = *std::move(last);
     std::error_code ignored;
     const bool begun = fs::exists(options_.to / "events" / "CURRENT", ignored);
-    if (!begun && !is_empty_or_missing(options_.to))
+    if (!begun && !is_unused(options_.to))
       return Error{Errc::invalid, quoted(options_.to) + " is not empty, and no backup: name an empty directory, or one " +
                                       "that does not exist yet"};
     if (!options_.with_secrets && last && last_.secrets)
@@ -532,7 +536,7 @@ class Restore {
   // Whether something is in the way. Who else could write there is kept out by the log's lock.
   Result<void> check_target() const {
     const fs::path& dir = options_.data_dir;
-    if (is_empty_or_missing(dir)) return {};
+    if (is_unused(dir)) return {};
     const auto there = EventLog::follow({.dir = dir / "events"});
     if (there && (*there)->copy_purpose() == CopyPurpose::restore) return {};
     std::error_code ignored;

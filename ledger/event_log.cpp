@@ -555,7 +555,7 @@ struct EventLog::Appending {
   explicit Appending(const State& log, std::size_t bytes) : state(log), batch(bytes), edge(log.edge), seq(log.head) {}
 
   void put(const Record& record, std::string_view bytes) {
-    if (record.seq != ++seq) fatal("records were numbered with a gap");
+    if (record.seq != ++seq) fatal("the writer numbered records with a gap");
     batch.Put(state.handles[kEvents], event_key(record.seq), Slice(bytes.data(), bytes.size()));
     state.put_entry(bytes, edge, batch);
     for (const auto& [index, value] : index_terms(record))

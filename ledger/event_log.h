@@ -99,7 +99,7 @@ class EventLog {
     std::string bytes;
   };
   Result<void> append_copies(std::span<const Copied> records, std::span<const NodeEntry> nodes);
-  // Appends `last`, and is a copy no more, both or neither.
+  // Appends `last`, a record that says nothing about a node, and is a copy no more, both or neither.
   Result<void> end_copy(const Record& last);
   CopyPurpose copy_purpose() const;
 

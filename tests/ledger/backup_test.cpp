@@ -525,6 +525,18 @@ TEST_F(BackupTest, WhatIsNoBackupIsSaidToBeNone) {
   EXPECT_EQ(try_restore()->restored, 1U);
 }
 
+TEST_F(BackupTest, AStoreThatWasInterruptedWhileItWasMadeIsNotInTheWay) {
+  server_.join(2);
+  for (const fs::path& place : {to_, fresh_}) {
+    fs::create_directories(place / "events");
+    put_file(place / "events" / "MANIFEST-000001", "");
+    put_file(place / "events" / "LOCK", "");
+  }
+  back_up();
+  EXPECT_EQ(try_restore()->restored, 2U);
+  EXPECT_EQ(sound(fresh_), "");
+}
+
 // The run after the first is interrupted while it replaces files: each is the old or the new one.
 TEST_F(BackupTest, AnInterruptedBackupCanStillBeRestored) {
   server_.join(3);

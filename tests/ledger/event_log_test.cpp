@@ -489,8 +489,11 @@ TEST_F(EventLogTest, NobodyButItsOwnCopierWritesToACopy) {
   log_.reset();
   EXPECT_THAT(error_of(std::nullopt).message, HasSubstr("half a restore, which was interrupted"));
   open();
-  record.seq = 2;
-  ASSERT_TRUE(log_->end_copy(record));
+  Record epoch = record;
+  epoch.seq = 2;
+  epoch.node.clear();
+  epoch.event = EpochStarted{.cause = "restored", .head_before = 1, .head_after = 1};
+  ASSERT_TRUE(log_->end_copy(epoch));
   log_.reset();
   EXPECT_THAT(error_of(options_.copy_of).message, HasSubstr("nothing is copied into it"));
   options_.copy_of.reset();

@@ -29,9 +29,9 @@ constexpr const char* kStatsFooter =
     "Exit status: 0 done, 1 unreadable, 2 wrong usage.\n";
 
 constexpr const char* kCompactFooter =
-    "Merges the files of the log's store, so that states of nodes that were replaced and files that were\n"
-    "merged take no room any more. No record is changed or removed. RocksDB merges by itself, too, when it\n"
-    "sees need; this is for before a copy of the disk, or after a storm.\n\n"
+    "Merges the files of the log's store, so that states of nodes that were replaced take no room any\n"
+    "more. No record is changed or removed. RocksDB merges by itself, too, when it sees need; this is\n"
+    "for before a copy of the disk, or after a storm.\n\n"
     "A running server does it itself, at its operators' request, and goes on meanwhile; a stopped log is\n"
     "merged here. Needs room for the merged files beside the old ones.\n\n"
     "Examples:\n"

@@ -19,8 +19,8 @@ namespace {
 namespace json = boost::json;
 
 constexpr const char* kStatsFooter =
-    "Reads beside a running server and changes nothing. Reads every record and index entry, about a\n"
-    "second for a million of records; --quick reads none of them and leaves out what needs it.\n\n"
+    "Reads beside a running server and changes nothing. Reads every record and index entry; --quick\n"
+    "reads a few records only, and leaves out what needs them all.\n\n"
     "What a record takes on the disk is the log's files divided by its records: indexes, tree and what\n"
     "has not been merged yet (ledger compact) included, compression too.\n\n"
     "Examples:\n"

@@ -161,6 +161,7 @@ Admin::Admin(Ledger& ledger, const Credentials& credentials, Tunnels& tunnels, c
       hashes_(hashes),
       objects_(ledger),
       compaction_(ledger),
+      events_(ledger),
       lane_(std::make_unique<Lane>()) {}
 
 Admin::~Admin() { lane_->finish(); }
@@ -197,6 +198,12 @@ void Admin::handle(RequestPtr request, Reply reply) {
   if (caller.result != TokenResult::accepted) return refuse(*request, caller, std::move(reply));
   if (const auto node = probed_node(*request))
     return *node ? probe(**node, std::move(reply)) : reply(to_response(problem_of(node->error())));
+  if (request->path == "/ledger/v1/events") {
+    if (request->method != "GET") return reply(to_response(method_not_allowed("GET")));
+    return reply(events_.open(*request, [this, request] {
+      return judge(*request, credentials_, ledger_).result == TokenResult::accepted;
+    }));
+  }
   const bool queued = lane_->try_post([this, request, reply] {
     const OperatorCaller now = judge(*request, credentials_, ledger_);
     if (now.result != TokenResult::accepted) return refuse(*request, now, reply);
@@ -230,6 +237,7 @@ Response Admin::answer(const Request& request) {
   const std::vector<std::string_view> path = segments_of(std::string_view(request.path).substr(kPrefix.size()));
   const bool get = request.method == "GET";
   if (!path.empty() && path[0] == "tokens") return tokens(request, path);
+  if (!path.empty() && (path[0] == "archives" || path[0] == "holds")) return archives(request, path);
   if (path.size() > 1 && path[0] == "tile" && get) return tree_file(ledger_.log(), "", request.path);
   if (path.size() == 2 && path[0] == "import") return import_entries(request, path[1]);
   if (path.size() == 1 && path[0] == "node-objects") {
@@ -240,6 +248,7 @@ Response Admin::answer(const Request& request) {
     if (get) return json_response(compaction_.state());
     return request.method == "POST" ? json_response(compaction_.start()) : to_response(method_not_allowed("GET or POST"));
   }
+  if (path.size() == 1 && path[0] == "exports") return record_export(request);
   if (!get && path.size() < 3) return to_response(method_not_allowed("GET"));
   if (path.size() == 1 && path[0] == "status") {
     const Ledger::Stats stats = ledger_.stats();

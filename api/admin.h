@@ -3,7 +3,7 @@
 //
 // Threads: handle() from any thread, never blocks: the work runs on one thread of its own, because it reads
 // histories and waits for the disk; a short queue before it answers 429 when it is full. Probes, which wait for
-// agents, run beside it.
+// agents, and streams of events run beside it.
 #pragma once
 
 #include <memory>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "api/compaction.h"
+#include "api/event_stream.h"
 #include "api/kubelet_probe.h"
 #include "api/registration.h"
 #include "api/tunnel.h"
@@ -19,6 +20,10 @@
 #include "ledger/ledger.h"
 #include "ledger/node_objects.h"
 
+namespace ledger {
+class Archivist;
+}
+
 namespace ledger::api {
 
 class Admin {
@@ -26,6 +31,9 @@ class Admin {
   Admin(Ledger& ledger, const Credentials& credentials, Tunnels& tunnels, const Issuer& issuer,
         HashChecker* hashes = nullptr);
   ~Admin();  // finishes what is queued
+
+  // Who seals and drops; without one both are 503. Before the first request.
+  void keep_archives(Archivist* archivist) { archivist_ = archivist; }
 
   void handle(RequestPtr request, Reply reply);
 
@@ -42,14 +50,18 @@ class Admin {
   Response triage_nodes(const Request& request) const;
   Response look_up_record(const Request& request) const;
   Response import_entries(const Request& request, std::string_view what);  // admin_import.cpp
+  Response archives(const Request& request, const std::vector<std::string_view>& path);  // admin_archive.cpp
+  Response record_export(const Request& request);                          // admin_export.cpp
 
   Ledger& ledger_;
   const Credentials& credentials_;
   Tunnels& tunnels_;
   KubeletProbe probe_;
   HashChecker* hashes_;
+  Archivist* archivist_ = nullptr;
   NodeObjects objects_;
   Compaction compaction_;  // the lane's
+  EventStreams events_;
   class Lane;
   std::unique_ptr<Importer> importer_;  // of the import under way; the lane's
   std::unique_ptr<Lane> lane_;

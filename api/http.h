@@ -60,6 +60,21 @@ class TunnelSession {
   virtual void on_close(std::string_view cause) = 0;
 };
 
+// The body of an answer without an end, made as the peer takes it: the listener asks for a piece, sends it, and asks for
+// the next. So a slow peer costs one piece of memory, and whoever makes pieces never waits for a peer.
+class BodySource {
+ public:
+  struct Piece {
+    std::string bytes;   // empty: nothing now
+    bool ready = false;  // there is more at once; else the listener asks again after a moment
+    bool last = false;   // the body ends with this piece
+  };
+  using Take = std::function<void(Piece)>;
+  virtual ~BodySource() = default;
+  // Calls `take` exactly once, from any thread. Never blocks. Not called again before it has.
+  virtual void next(Take take) = 0;
+};
+
 struct Response {
   int status = 200;
   std::string content_type = "text/plain; charset=utf-8";
@@ -69,6 +84,8 @@ struct Response {
   std::shared_ptr<TunnelSession> tunnel;
   // Not 0: `body` is the first chunk of a stream that stays open this long (a Kubernetes watch).
   int stream_seconds = 0;
+  // Set: the body comes from here, chunk by chunk, until it ends, the peer leaves or the server stops.
+  std::shared_ptr<BodySource> source;
 };
 
 // Answers one request. Called exactly once, from any thread; must be let go before the listener's io_context.

@@ -1,6 +1,7 @@
 #include "api/listener.h"
 
 #include <spdlog/spdlog.h>
+#include <sys/socket.h>
 
 #include <atomic>
 #include <boost/asio.hpp>
@@ -10,6 +11,7 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
 #include <boost/beast/websocket.hpp>
+#include <cerrno>
 #include <ctime>
 #include <deque>
 #include <mutex>
@@ -34,6 +36,7 @@ constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr std::chrono::seconds kLinger{2};  // for a peer to take our last words
 constexpr std::size_t kReadAhead = 4096;
 constexpr std::chrono::milliseconds kSettle{100};
+constexpr std::chrono::milliseconds kAskAgain{250};  // for a stream's next piece, when there was none
 
 std::string text_of(const tcp::endpoint& endpoint) {
   asio::ip::address address = endpoint.address();
@@ -272,6 +275,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<Response> ask(std::shared_ptr<const Request> request);
   asio::awaitable<void> refuse(error_code error);
   asio::awaitable<void> serve_stream(Response response);
+  asio::awaitable<void> serve_source(Response response);
+  asio::awaitable<BodySource::Piece> piece_of(std::shared_ptr<BodySource> source);
+  void watch_for_leaving(std::shared_ptr<asio::steady_timer> pause, std::shared_ptr<bool> left);
   asio::awaitable<void> serve_tunnel(Response response, HttpRequest upgrade);
   asio::awaitable<void> say_goodbye();
 
@@ -404,6 +410,13 @@ asio::awaitable<bool> Connection::serve_one() {
     co_await serve_stream(std::move(response));
     co_return false;
   }
+  if (response.source != nullptr && !head) {
+    if (version >= 11) {
+      co_await serve_source(std::move(response));
+      co_return false;
+    }
+    response = to_response(Problem{505, "this answer has no end, and so needs HTTP/1.1"});
+  }
   keep_alive = keep_alive && !server_->stopping;
   HttpResponse out = to_http(std::move(response), version, keep_alive);
   if (head) out.body().clear();  // Content-Length stays what a GET would say
@@ -503,6 +516,78 @@ asio::awaitable<void> Connection::serve_stream(Response response) {
   socket().expires_after(server_->limits.reply);
   std::tie(error, bytes) = co_await asio::async_write(stream_, last, kAwait);
   if (!error) co_await say_goodbye();
+}
+
+// Piece by piece. The peer has nothing to say meanwhile: when its side of the socket becomes readable it has left, and
+// our stop cancels the wait for that; either ends the stream.
+asio::awaitable<void> Connection::serve_source(Response response) {
+  http::response<http::empty_body> head{http::status::ok, 11};
+  head.set(http::field::server, "ledger");
+  head.set(http::field::date, http_date());
+  head.set(http::field::content_type, response.content_type);
+  for (const auto& [name, value] : response.headers) head.set(name, value);
+  head.chunked(true);
+  head.keep_alive(false);
+  http::response_serializer<http::empty_body> serializer{head};
+  socket().expires_after(server_->limits.reply);
+  error_code error;
+  std::size_t bytes = 0;
+  std::tie(error, bytes) = co_await http::async_write_header(stream_, serializer, kAwait);
+  if (error) co_return;
+  phase_ = Phase::idle;  // a stop need not wait for a peer that does not read
+  const auto pause = std::make_shared<asio::steady_timer>(executor_);
+  const auto left = std::make_shared<bool>(false);
+  watch_for_leaving(pause, left);
+  bool over = false;
+  while (!error && !over && !*left && !server_->stopping) {
+    const BodySource::Piece piece = co_await piece_of(response.source);
+    over = piece.last;
+    if (!piece.bytes.empty()) {
+      const auto chunk = http::make_chunk(asio::const_buffer(piece.bytes.data(), piece.bytes.size()));
+      socket().expires_after(server_->limits.reply);
+      std::tie(error, bytes) = co_await asio::async_write(stream_, chunk, kAwait);
+    }
+    if (error || over || piece.ready || *left || server_->stopping) continue;
+    error_code woken;
+    pause->expires_after(kAskAgain);
+    std::tie(woken) = co_await pause->async_wait(kAwait);
+  }
+  if (!error && (over || server_->stopping)) {
+    const auto last = http::make_chunk_last();
+    socket().expires_after(kLinger);
+    std::tie(error, bytes) = co_await asio::async_write(stream_, last, kAwait);
+    if (!error) co_await say_goodbye();
+  }
+  socket().cancel();  // the wait for the peer's leaving, which holds this connection
+}
+
+void Connection::watch_for_leaving(std::shared_ptr<asio::steady_timer> pause, std::shared_ptr<bool> left) {
+  auto& peer = socket().socket();
+  peer.async_wait(tcp::socket::wait_read, [self = shared_from_this(), pause, left](error_code error) {
+    // The reactor may still tell of bytes that were read meanwhile.
+    char byte;
+    const int fd = self->socket().socket().native_handle();
+    const bool silent = !error && ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+    if (silent) return self->watch_for_leaving(pause, left);
+    *left = true;
+    pause->cancel();
+  });
+}
+
+// The next piece, awaited; it may come from another thread.
+asio::awaitable<BodySource::Piece> Connection::piece_of(std::shared_ptr<BodySource> source) {
+  const auto executor = co_await asio::this_coro::executor;
+  auto initiate = [executor](auto handler, std::shared_ptr<BodySource> asked) {
+    auto waiting = std::make_shared<decltype(handler)>(std::move(handler));
+    asked->next([waiting, executor](BodySource::Piece piece) {
+      auto answer = std::make_shared<BodySource::Piece>(std::move(piece));
+      asio::post(executor, [waiting, answer] { std::move (*waiting)(std::move(*answer)); });
+    });
+  };
+  auto token = asio::use_awaitable;
+  BodySource::Piece piece =
+      co_await asio::async_initiate<decltype(token), void(BodySource::Piece)>(initiate, token, std::move(source));
+  co_return piece;
 }
 
 asio::awaitable<void> Connection::serve_tunnel(Response response, HttpRequest upgrade) {

@@ -1,6 +1,7 @@
 #include "api/tls_link.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
@@ -10,6 +11,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -250,6 +252,7 @@ struct TlsLink::State {
     if (fd >= 0) ::close(fd);
   }
 
+  Result<void> dial(const TlsOptions& options);
   Result<void> open(const TlsOptions& options, Context tls);
   Error error() const;
   void hang_up();
@@ -261,12 +264,14 @@ struct TlsLink::State {
   void prepare_verification(HttpsTrust trust);
   int on_verify(X509_STORE_CTX* store);
   static BIO_METHOD* bio_method();
+  ssize_t carry(bool reading, char* bytes, std::size_t size);
   int transfer(BIO* bio, bool reading, char* bytes, int size);
 
   Context context;
   SslPtr ssl;
   int fd = -1;
   std::optional<TimePoint> deadline;
+  const std::atomic<bool>* interrupt = nullptr;
   Stage stage = Stage::dialing;
   Trouble trouble = Trouble::none;
   int errno_of_trouble = 0;
@@ -278,17 +283,20 @@ struct TlsLink::State {
 
 // False at the deadline.
 bool TlsLink::State::wait_for(short events) {
+  constexpr int kLookAround_ms = 100;
   for (;;) {
     int timeout_ms = -1;
     if (deadline) {
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(*deadline - Clock::now()).count();
       timeout_ms = static_cast<int>(std::clamp<std::int64_t>(left, 0, 1'000'000'000));
     }
+    const bool in_steps = interrupt != nullptr && (timeout_ms < 0 || timeout_ms > kLookAround_ms);
+    if (interrupt != nullptr && *interrupt) return false;
     pollfd entry{fd, events, 0};
-    const int ready = ::poll(&entry, 1, timeout_ms);
+    const int ready = ::poll(&entry, 1, in_steps ? kLookAround_ms : timeout_ms);
     if (ready > 0) return true;
-    if (ready == 0) return false;
-    if (errno != EINTR) return true;  // whatever is wrong, the operation itself will say it
+    if (ready == 0 && !in_steps) return false;
+    if (ready < 0 && errno != EINTR) return true;  // whatever is wrong, the operation itself will say it
   }
 }
 
@@ -320,7 +328,8 @@ bool TlsLink::State::connect_to(const addrinfo& address) {
   return true;
 }
 
-Result<void> TlsLink::State::open(const TlsOptions& options, Context tls) {
+Result<void> TlsLink::State::dial(const TlsOptions& options) {
+  interrupt = options.interrupt;
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
@@ -333,7 +342,11 @@ Result<void> TlsLink::State::open(const TlsOptions& options, Context tls) {
   const addrinfo* next = found;
   while (next != nullptr && !connect_to(*next) && trouble != Trouble::timeout) next = next->ai_next;
   if (trouble != Trouble::none) return error();
+  return {};
+}
 
+Result<void> TlsLink::State::open(const TlsOptions& options, Context tls) {
+  if (const Result<void> dialed = dial(options); !dialed) return dialed;
   stage = Stage::handshaking;
   context = std::move(tls);
   ssl.reset(SSL_new(context.get()));
@@ -395,13 +408,12 @@ BIO_METHOD* TlsLink::State::bio_method() {
   return method;
 }
 
-int TlsLink::State::transfer(BIO* bio, bool reading, char* bytes, int size) {
-  BIO_clear_retry_flags(bio);
+// -1: `trouble` says why.
+ssize_t TlsLink::State::carry(bool reading, char* bytes, std::size_t size) {
   writing = !reading;
   for (;;) {
-    const auto length = static_cast<std::size_t>(size);
-    const ssize_t done = reading ? ::recv(fd, bytes, length, 0) : ::send(fd, bytes, length, MSG_NOSIGNAL);
-    if (done >= 0) return static_cast<int>(done);
+    const ssize_t done = reading ? ::recv(fd, bytes, size, 0) : ::send(fd, bytes, size, MSG_NOSIGNAL);
+    if (done >= 0) return done;
     if (errno == EINTR) continue;
     if (errno != EAGAIN) {
       trouble = Trouble::system;
@@ -410,13 +422,21 @@ int TlsLink::State::transfer(BIO* bio, bool reading, char* bytes, int size) {
     }
     if (wait_for(reading ? POLLIN : POLLOUT)) continue;
     trouble = Trouble::timeout;
-    // To OpenSSL this is "not now": the session stays whole, and a read may be tried again later.
+    return -1;
+  }
+}
+
+int TlsLink::State::transfer(BIO* bio, bool reading, char* bytes, int size) {
+  BIO_clear_retry_flags(bio);
+  const ssize_t done = carry(reading, bytes, static_cast<std::size_t>(size));
+  // To OpenSSL a timeout is "not now": the session stays whole, and a read may be tried again later.
+  if (done < 0 && trouble == Trouble::timeout) {
     if (reading)
       BIO_set_retry_read(bio);
     else
       BIO_set_retry_write(bio);
-    return -1;
   }
+  return static_cast<int>(done);
 }
 
 void TlsLink::State::judge(int ssl_result) {
@@ -490,6 +510,12 @@ bool TlsLink::ended() const { return state_->trouble == State::Trouble::ended; }
 bool TlsLink::timed_out() const { return state_->trouble == State::Trouble::timeout; }
 Error TlsLink::error() const { return state_->error(); }
 void TlsLink::hang_up() { state_->hang_up(); }
+void TlsLink::end_writing() {
+  state_->trouble = State::Trouble::none;
+  if (state_->ssl) SSL_shutdown(state_->ssl.get());
+  ERR_clear_error();
+  ::shutdown(state_->fd, SHUT_WR);
+}
 const std::string& TlsLink::local() const { return state_->local; }
 const std::string& TlsLink::remote() const { return state_->remote; }
 
@@ -505,8 +531,24 @@ Result<void> TlsLink::open(const TlsOptions& options, const TlsContext& context)
   return state_->open(options, std::static_pointer_cast<SSL_CTX>(context.native_));
 }
 
+Result<void> TlsLink::open_plain(const TlsOptions& options) {
+  const Result<void> dialed = state_->dial(options);
+  state_->stage = Stage::awaiting_headers;
+  return dialed;
+}
+
+std::size_t TlsLink::unacknowledged() const {
+  int bytes = 0;
+  return state_->fd >= 0 && ::ioctl(state_->fd, SIOCOUTQ, &bytes) == 0 ? static_cast<std::size_t>(bytes) : 0;
+}
+
 std::size_t TlsLink::read(char* into, std::size_t size) {
   state_->trouble = State::Trouble::none;
+  if (!state_->ssl) {
+    const ssize_t got = state_->carry(true, into, size);
+    if (got == 0) state_->trouble = State::Trouble::ended;
+    return got > 0 ? static_cast<std::size_t>(got) : 0;
+  }
   std::size_t done = 0;
   const int result = SSL_read_ex(state_->ssl.get(), into, size, &done);
   if (result != 1) state_->judge(result);
@@ -515,6 +557,12 @@ std::size_t TlsLink::read(char* into, std::size_t size) {
 
 bool TlsLink::write(std::string_view bytes) {
   state_->trouble = State::Trouble::none;
+  while (!state_->ssl && !bytes.empty()) {
+    const ssize_t sent = state_->carry(false, const_cast<char*>(bytes.data()), bytes.size());
+    if (sent < 0) return false;
+    bytes.remove_prefix(static_cast<std::size_t>(sent));
+  }
+  if (!state_->ssl) return true;
   std::size_t done = 0;
   const int result = SSL_write_ex(state_->ssl.get(), bytes.data(), bytes.size(), &done);
   if (result != 1) state_->judge(result);

@@ -13,6 +13,7 @@
 // Threads: one object, one thread at a time; different objects are independent, contexts may be shared.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -49,6 +50,8 @@ struct TlsOptions {
   // Client certificate, leaf first. Empty: none.
   std::string cert_pem;
   Secret key_pem;
+  // While it is true everything that waits ends within 100 ms, as if its deadline were over. May be nullptr.
+  const std::atomic<bool>* interrupt = nullptr;
 
   const HostPort& url_host() const { return authority.host.empty() ? connect_to : authority; }
 };
@@ -81,16 +84,23 @@ class TlsLink {
   void set_stage(Stage stage);
 
   Result<void> open(const TlsOptions& options, const TlsContext& context);
+  // The connection alone, without TLS; only connect_to and interrupt of the options matter.
+  Result<void> open_plain(const TlsOptions& options);
   // At least one byte, else 0: then the reason is one of ended(), timed_out() or error() alone. After a
   // timeout reading may go on.
   std::size_t read(char* into, std::size_t size);
   bool write(std::string_view bytes);
+  // Says that nothing more will be written; what the peer still has to say, and its end, can be read.
+  void end_writing();
   void hang_up();
 
   // About the last operation, when it did not succeed.
   bool ended() const;
   bool timed_out() const;
   Error error() const;
+
+  // Bytes that the other machine's kernel has not acknowledged; 0 says nothing about the program there.
+  std::size_t unacknowledged() const;
 
   // "127.0.0.1:41234"; empty before there was a connection.
   const std::string& local() const;

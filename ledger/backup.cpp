@@ -204,6 +204,9 @@ class Backup {
       report_.copied.bytes += copied->bytes;
       return {};
     }
+    if (copied.error().code == Errc::archived)
+      return Error{Errc::archived, copied.error().message + ". A backup needs every record once: it must have been begun " +
+                                       "before an archive was removed or moved away (put it back into archives/)"};
     if (copied.error().code != Errc::corrupt) return copied.error();
     (void)log_->flush();
     return Error{Errc::corrupt, copied.error().message + ". Nothing of it got into the backup, which holds the " +
@@ -281,6 +284,14 @@ class Backup {
       count(changed);
       if (name.starts_with("archives/")) ++report_.archives;
       next.files.push_back(*std::move(file));
+    }
+    // What was removed from the log for good after it was backed up is still here; a restored log is told to remove it by
+    // its own record (archive_removed), and needs the file for that.
+    for (const BackupFile& old : last_.files) {
+      std::error_code ignored;
+      if (!is_small_name(old.name) && !std::binary_search(files_.names.begin(), files_.names.end(), old.name) &&
+          fs::exists(options_.to / old.name, ignored))
+        next.files.push_back(old);
     }
     for (const auto& [name, held] : held_)
       next.files.push_back({.name = name,

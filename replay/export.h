@@ -22,6 +22,12 @@ struct ExportRange {
   Cut from, to;  // inclusive; nothing set: from the first, to the last
 };
 
+// What a range means for this log: nothing when `to` is smaller than `from`.
+struct Seqs {
+  Seq from = 1, to = 0;
+};
+Result<Seqs> seqs_of(const EventLog& log, const ExportRange& range);
+
 struct ExportOptions {
   ExportRange range{};
   std::vector<Kind> kinds{};        // empty: all
@@ -39,6 +45,9 @@ struct ExportReport {
   std::vector<Hole> holes;  // the first 1,000
   std::uint64_t hole_count = 0;
 };
+
+// The line of one record; nullopt: it is not among those that `options` ask for. The range is not looked at.
+std::optional<std::string> export_line(Record record, const ExportOptions& options);
 
 Result<ExportReport> export_log(const EventLog& log, const ExportOptions& options, const LineSink& sink,
                                 const Progress& progress = {});

@@ -43,11 +43,29 @@ Result<ExportCursor> ExportCursor::read(const std::string& path) {
       !string("format", &cursor.format))
     return Error{Errc::invalid, printable(path, 200) + " is no cursor of an export; name another file, or remove it to "
                                                        "begin anew"};
+  number("sending", &cursor.sending);
+  return cursor;
+}
+
+Result<ExportCursor> ExportCursor::resume(const std::string& path, const EventLog& log, const std::string& format) {
+  Result<ExportCursor> cursor = read(path);
+  if (!cursor && cursor.error().code != Errc::not_found) return cursor;
+  if (!cursor) return ExportCursor{.log = log.id(), .format = format};
+  const auto conflict = [&](const std::string& what) {
+    return Error{Errc::conflict, "the cursor " + printable(path, 200) + " is " + what};
+  };
+  if (cursor->log != log.id())
+    return conflict("of another log (" + printable(cursor->log, 40) + "); this one is " + log.id());
+  if (cursor->format != format) return conflict("of an export as " + printable(cursor->format, 40));
+  if (cursor->seq > log.head())
+    return conflict("at record " + std::to_string(cursor->seq) + ", and the log ends at " + std::to_string(log.head()) +
+                    ": is this a restored copy?");
   return cursor;
 }
 
 Result<void> ExportCursor::write(const std::string& path) const {
-  const json::object object{{"log", log}, {"format", format}, {"seq", seq}, {"bytes", bytes}};
+  json::object object{{"log", log}, {"format", format}, {"seq", seq}, {"bytes", bytes}};
+  if (sending != 0) object["sending"] = sending;
   const Result<void> written = write_file(path, json::serialize(object) + "\n", 0644);
   if (!written) return Error{written.error().code, "the cursor " + printable(path, 200) + ": " + written.error().message};
   return {};

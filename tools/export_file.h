@@ -16,18 +16,22 @@
 #include <string_view>
 #include <vector>
 
-#include "ledger/event.h"
+#include "ledger/event_log.h"
 
 namespace ledger::tools {
 
-// The cursor file: {"log","format","seq","bytes"}, one line.
+// The cursor file: {"log","format","seq","bytes"}, one line; "sending" while a batch is under way.
 struct ExportCursor {
   std::string log, format;
   Seq seq = 0;              // the last record that was looked at
   std::uint64_t bytes = 0;  // length of the output then; 0 for standard output
+  Seq sending = 0;          // last record of the batch that was begun and is not known to be taken; 0: none
 
   // Errc::not_found: there is none yet.
   static Result<ExportCursor> read(const std::string& path);
+  // Where the last export of this log in this format ended; a fresh one where there was none. Errc::conflict: the file
+  // is of another log, of another format, or behind the end of this log.
+  static Result<ExportCursor> resume(const std::string& path, const EventLog& log, const std::string& format);
   Result<void> write(const std::string& path) const;
 };
 
@@ -45,7 +49,8 @@ class ExportFile {
   bool is_stdout() const { return path_.empty(); }
   // False: it could not be written.
   bool write(std::string_view bytes);
-  // On the disk when this returns. Answers the length of the file.
+  // On the disk when this returns. Answers the length of the file. One that append() gave may be written on: what
+  // comes then is another frame where it is compressed.
   Result<std::uint64_t> finish();
 
  private:

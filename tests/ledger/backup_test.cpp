@@ -9,6 +9,7 @@
 #include <random>
 #include <set>
 
+#include "ledger/archivist.h"
 #include "ledger/checkpoint_keeper.h"
 #include "ledger/credentials.h"
 #include "tests/support/ledger_fixture.h"
@@ -198,6 +199,37 @@ TEST_F(BackupTest, FilesKeepTheirModesAndLinksAndWhatIsOfTheProcessStaysBehind) 
   put_file(data_ / "archives" / "a.archive", std::string(3 << 20, 'z'));
   EXPECT_EQ(back_up().files_written, 1U);
   EXPECT_THAT(problems(), IsEmpty());
+}
+
+// What was sealed and dropped is read from its archive; what was removed later is removed again after a restore, because
+// the log says so.
+TEST_F(BackupTest, ArchivesAreFollowedAndWhatWasForgottenIsForgottenAgain) {
+  server_.join(30);
+  server_.sign();
+  Archivist archivist({.data_dir = data_}, server_.ledger());
+  const auto sealed = archivist.seal_next({.to = 20});
+  ASSERT_TRUE(sealed) << sealed.error().message;
+  ASSERT_EQ(server_.ledger().log().archived().size(), 1U);
+  EXPECT_EQ(back_up().archives, 1U);
+  const auto all = stored_bytes(to_);
+  EXPECT_EQ(all.size(), server_.head()) << "dropped records are read from the archive";
+  const auto removed = archivist.remove(1, {.actor = "ops", .reason = "test", .force = true, .request_id = {}, .source = {}});
+  ASSERT_TRUE(removed) << removed.error().message;
+  back_up();
+  EXPECT_THAT(problems(), IsEmpty());
+  const Error late = try_backup(true, dir_ / "late").error();
+  EXPECT_EQ(late.code, Errc::archived);
+  EXPECT_THAT(late.message, HasSubstr("A backup needs every record once"));
+
+  server_.stop();
+  ASSERT_TRUE(try_restore());
+  Server after(fresh_);
+  after.start();
+  Archivist again({.data_dir = fresh_}, after.ledger());
+  for (int look = 0; look < 2; ++look) ASSERT_TRUE(again.seal_next({.to = 20})) << "what was left to do is done first";
+  EXPECT_EQ(after.ledger().log().read(5).error().code, Errc::archived);
+  EXPECT_FALSE(fs::exists(fresh_ / "archives" / archive_name(1, 20)));
+  after.stop();
 }
 
 TEST_F(BackupTest, FilesThatAreGoneGoButArchivesStay) {

@@ -160,6 +160,7 @@ Admin::Admin(Ledger& ledger, const Credentials& credentials, Tunnels& tunnels, c
       probe_(tunnels, issuer.server_ca_pem()),
       hashes_(hashes),
       objects_(ledger),
+      compaction_(ledger),
       events_(ledger),
       lane_(std::make_unique<Lane>()) {}
 
@@ -242,6 +243,10 @@ Response Admin::answer(const Request& request) {
   if (path.size() == 1 && path[0] == "node-objects") {
     if (get) return list_objects();
     return request.method == "POST" ? record_objects(request) : to_response(method_not_allowed("GET or POST"));
+  }
+  if (path.size() == 1 && path[0] == "compact") {
+    if (get) return json_response(compaction_.state());
+    return request.method == "POST" ? json_response(compaction_.start()) : to_response(method_not_allowed("GET or POST"));
   }
   if (path.size() == 1 && path[0] == "exports") return record_export(request);
   if (!get && path.size() < 3) return to_response(method_not_allowed("GET"));

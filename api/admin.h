@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/compaction.h"
 #include "api/event_stream.h"
 #include "api/kubelet_probe.h"
 #include "api/registration.h"
@@ -59,6 +60,7 @@ class Admin {
   HashChecker* hashes_;
   Archivist* archivist_ = nullptr;
   NodeObjects objects_;
+  Compaction compaction_;  // the lane's
   EventStreams events_;
   class Lane;
   std::unique_ptr<Importer> importer_;  // of the import under way; the lane's

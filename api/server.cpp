@@ -311,6 +311,7 @@ Result<void> Server::State::note_start() {
                                .server_ca = issuer->server_ca_sha256(),
                                .ledger = ledger->log().id(),
                                .clean = ledger->was_clean()};
+  record.note = ledger->upgrade_note();
   Proposal proposal;
   proposal.records.push_back(std::move(record));
   const Result<Committed> committed = ledger->append_and_wait(std::move(proposal));

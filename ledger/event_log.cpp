@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -23,7 +24,7 @@
 namespace ledger {
 namespace {
 
-constexpr int kStoreFormat = 1;
+constexpr int kStoreFormat = 2;
 
 using rocksdb::Slice;
 using rocksdb::Status;
@@ -162,9 +163,22 @@ std::vector<rocksdb::ColumnFamilyDescriptor> families() {
           {"tree", tree_options()}};
 }
 
-// In `default`, from the moment the tree is known to be whole.
-constexpr const char* kTreeIsWhole = "tree";
+// In `default`.
+constexpr const char* kFormat = "format";
+constexpr const char* kId = "id";
+constexpr const char* kProgram = "program";   // version of the newest program that owned the store
+constexpr const char* kTreeIsWhole = "tree";  // from the moment the tree is known to be whole
+constexpr const char* kUpgrade = "upgrade";   // "<format it had> <records it had>"
+constexpr const char* kCopy = "copy";         // "backup" or "restore"
 constexpr std::uint64_t kTreeBuildBatch = 4096;
+
+std::string_view name_of(CopyPurpose purpose) {
+  return purpose == CopyPurpose::backup ? "backup" : purpose == CopyPurpose::restore ? "restore" : "";
+}
+
+CopyPurpose purpose_from(std::string_view name) {
+  return name == "backup" ? CopyPurpose::backup : name == "restore" ? CopyPurpose::restore : CopyPurpose::none;
+}
 
 // In `default`, one for each range that was dropped: the prefix and `from`; big-endian `to`, the times of the first and
 // of the last record, the stage, the digest.
@@ -256,6 +270,35 @@ Result<void> check_frames(const EventLog::Options& options) {
   return {};
 }
 
+Error newer_format(const std::filesystem::path& dir, const std::string& format, const std::string& program) {
+  return {Errc::invalid,
+          "the log in " + dir.string() + " has store format " + printable(format, 20) +
+              (program.empty() ? "" : ", written by ledger " + printable(program, 40)) + "; this is ledger " +
+              LEDGER_VERSION + ", which reads formats up to " + std::to_string(kStoreFormat) +
+              ": use the release that wrote it, or a newer one"};
+}
+
+// A store of a later format may have column families that we do not know, and then RocksDB speaks first.
+Error why_not_opened(const Status& status, const EventLog::Options& options) {
+  if (status.ToString().find("olumn families not opened") == std::string::npos) return error_of(status, options.dir);
+  rocksdb::DBOptions db_opts = db_options(options, "");
+  db_opts.create_if_missing = false;
+  db_opts.create_missing_column_families = false;
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* opened = nullptr;
+  const std::vector<rocksdb::ColumnFamilyDescriptor> wanted(1, families().front());
+  const Status readable =
+      rocksdb::DB::OpenForReadOnly(db_opts, options.dir.string(), wanted, &handles, &opened);
+  const std::unique_ptr<rocksdb::DB> db(opened);
+  std::string format, program;
+  if (readable.ok()) {
+    (void)db->Get({}, handles[kMeta], kProgram, &program);
+    if (!db->Get({}, handles[kMeta], kFormat, &format).ok()) format.clear();
+  }
+  for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
+  return format.empty() ? error_of(status, options.dir) : newer_format(options.dir, format, program);
+}
+
 // RocksDB's manifest does not know the write-ahead log in use: without that file the log would open without its
 // newest records, and nobody would be told. A store that was ever open has one, and a table.
 Result<void> check_files(const EventLog::Options& options) {
@@ -282,6 +325,8 @@ struct EventLog::State {
   std::vector<rocksdb::ColumnFamilyHandle*> handles;  // freed before db
   std::filesystem::path secondary_dir;                // follower only: scratch space, removed at the end
   std::string id;
+  int format = kStoreFormat;  // as it was found
+  CopyPurpose copy = CopyPurpose::none;
   std::atomic<Seq> head{0};
   bool owner = false;
   std::unique_ptr<ArchiveShelf> shelf;
@@ -368,7 +413,22 @@ struct EventLog::State {
     Result<TreeEdge> loaded = TreeEdge::load(*size, nodes());
     if (!loaded) return loaded.error();
     edge = std::move(*loaded);
-    return whole.ok() ? Result<void>() : build_tree(options);
+    if (!whole.ok())
+      if (const Result<void> built = build_tree(options); !built) return built;
+    return whole.ok() && format == kStoreFormat ? Result<void>() : note_format();
+  }
+
+  // The store is whole in the present format from here on.
+  Result<void> note_format() {
+    rocksdb::WriteBatch batch;
+    batch.Put(handles[kMeta], kTreeIsWhole, "1");
+    if (format != kStoreFormat) {
+      batch.Put(handles[kMeta], kUpgrade, std::to_string(format) + " " + std::to_string(head));
+      batch.Put(handles[kMeta], kFormat, std::to_string(kStoreFormat));
+    }
+    rocksdb::WriteOptions write;
+    write.sync = true;
+    return checked(db->Write(write, &batch));
   }
 
   // For a log from before there was a tree. What an interrupted one has done is kept.
@@ -388,10 +448,7 @@ struct EventLog::State {
       if (options.on_tree_progress) options.on_tree_progress(edge.size(), total);
     }
     if (!it->status().ok()) return error_of(it->status(), dir);
-    batch.Put(handles[kMeta], kTreeIsWhole, "1");
-    rocksdb::WriteOptions write;
-    write.sync = true;
-    if (const Status status = db->Write(write, &batch); !status.ok()) return error_of(status, dir);
+    if (const Status status = db->Write({}, &batch); !status.ok()) return error_of(status, dir);
     if (options.on_tree_progress && total > 0) options.on_tree_progress(total, total);
     return {};
   }
@@ -404,29 +461,65 @@ struct EventLog::State {
     batch.Put(handles[kTree], event_key(tree.size()), hashes);
   }
 
+  std::string meta(const char* key) const {
+    std::string value;
+    return db->Get({}, handles[kMeta], key, &value).ok() ? value : std::string();
+  }
+
+  Result<void> make_identity(const Options& options) {
+    rocksdb::WriteBatch batch;
+    batch.Put(handles[kMeta], kFormat, std::to_string(kStoreFormat));
+    batch.Put(handles[kMeta], kId, options.copy_of ? options.copy_of->id : random_hex(8));
+    batch.Put(handles[kMeta], kProgram, LEDGER_VERSION);
+    batch.Put(handles[kMeta], kTreeIsWhole, "1");
+    if (options.copy_of) batch.Put(handles[kMeta], kCopy, Slice(name_of(options.copy_of->purpose)));
+    rocksdb::WriteOptions write;
+    write.sync = true;
+    if (const Status status = db->Write(write, &batch); !status.ok()) return error_of(status, dir);
+    // From here on the store has a table, and check_files() can tell it from one that is being made.
+    return checked(db->Flush({}, handles[kMeta]));
+  }
+
   // Checks the store's format; a new store gets its id.
-  Result<void> find_identity(bool may_create) {
-    std::string format;
-    Status status = db->Get({}, handles[kMeta], "format", &format);
+  Result<void> find_identity(const Options& options, bool may_create) {
+    std::string text;
+    Status status = db->Get({}, handles[kMeta], kFormat, &text);
     if (status.IsNotFound() && may_create) {
-      rocksdb::WriteBatch batch;
-      batch.Put(handles[kMeta], "format", std::to_string(kStoreFormat));
-      batch.Put(handles[kMeta], "id", random_hex(8));
-      batch.Put(handles[kMeta], kTreeIsWhole, "1");
-      rocksdb::WriteOptions write;
-      write.sync = true;
-      if (status = db->Write(write, &batch); !status.ok()) return error_of(status, dir);
-      // From here on the store has a table, and check_files() can tell it from one that is being made.
-      if (status = db->Flush({}, handles[kMeta]); !status.ok()) return error_of(status, dir);
-      format = std::to_string(kStoreFormat);
-    } else if (!status.ok()) {
-      return error_of(status, dir);
+      if (const Result<void> made = make_identity(options); !made) return made;
+      status = db->Get({}, handles[kMeta], kFormat, &text);
     }
-    if (format != std::to_string(kStoreFormat))
-      return Error{Errc::invalid, "the log in " + dir.string() + " has store format " + printable(format, 20) +
-                                      "; this program reads format " + std::to_string(kStoreFormat) +
-                                      ": use the ledger that wrote it, or a newer one"};
-    return checked(db->Get({}, handles[kMeta], "id", &id));
+    if (!status.ok()) return error_of(status, dir);
+    format = 0;
+    const auto [end, bad] = std::from_chars(text.data(), text.data() + text.size(), format);
+    if (bad != std::errc() || end != text.data() + text.size() || format < 1)
+      return Error{Errc::corrupt, "the log in " + dir.string() + " has the store format '" + printable(text, 20) +
+                                      "', which is none; keep a copy, then restore a backup"};
+    if (format > kStoreFormat) return newer_format(dir, text, meta(kProgram));
+    copy = purpose_from(meta(kCopy));
+    return checked(db->Get({}, handles[kMeta], kId, &id));
+  }
+
+  // Whoever opens for appending must know what this log is.
+  Result<void> check_copy(const Options& options) {
+    const CopyPurpose wanted = options.copy_of ? options.copy_of->purpose : CopyPurpose::none;
+    const std::string what = "the log in " + dir.string() + " is ";
+    if (wanted != CopyPurpose::none && copy == CopyPurpose::none)
+      return Error{Errc::invalid, what + "a server's, and no unfinished copy: nothing is copied into it"};
+    if (copy != wanted && copy == CopyPurpose::backup)
+      return Error{Errc::invalid, what + "a backup, which only `ledger backup` writes to; `ledger restore` makes a " +
+                                      "data directory of it"};
+    if (copy != wanted)
+      return Error{Errc::invalid, what + "half a restore, which was interrupted; run `ledger restore` again with " +
+                                      "the same directories, or remove it"};
+    if (options.copy_of && options.copy_of->id != id)
+      return Error{Errc::conflict, what + "a copy of ledger " + id + ", not of ledger " + options.copy_of->id};
+    return {};
+  }
+
+  // What a release says that refuses this store because it is newer.
+  Result<void> note_program() {
+    if (meta(kProgram) == LEDGER_VERSION) return {};
+    return checked(db->Put({}, handles[kMeta], kProgram, LEDGER_VERSION));
   }
 
   // ---- archives ----
@@ -511,12 +604,15 @@ Result<std::unique_ptr<EventLog>> EventLog::open(const Options& options) {
   const Status status = rocksdb::DB::Open(db_options(options, options.env == nullptr ? options.dir : ""),
                                           options.dir.string(), wanted, &state->handles, &db);
   state->db.reset(db);
-  if (!status.ok()) return error_of(status, options.dir);
-  if (const Result<void> identity = state->find_identity(options.create); !identity) return identity.error();
+  if (!status.ok()) return why_not_opened(status, options);
+  if (const Result<void> identity = state->find_identity(options, options.create); !identity)
+    return identity.error();
+  if (const Result<void> copy = state->check_copy(options); !copy) return copy.error();
   if (const Result<void> head = state->find_head(); !head) return head.error();
   if (const Result<void> archived = state->open_shelf(options); !archived) return archived.error();
   state->owner = true;
   if (const Result<void> tree = state->load_tree(options); !tree) return tree.error();
+  if (const Result<void> noted = state->note_program(); !noted) return noted.error();
   return std::unique_ptr<EventLog>(new EventLog(std::move(state)));
 }
 
@@ -554,7 +650,7 @@ Result<std::unique_ptr<EventLog>> EventLog::follow(const Options& options) {
   if (!status.ok()) return error_of(status, options.dir);
   auto log = std::unique_ptr<EventLog>(new EventLog(std::move(state)));
   if (const Result<void> caught_up = log->catch_up(); !caught_up) return caught_up.error();
-  if (const Result<void> identity = log->state_->find_identity(false); !identity) return identity.error();
+  if (const Result<void> identity = log->state_->find_identity(options, false); !identity) return identity.error();
   if (const Result<void> archived = log->state_->open_shelf(options); !archived) return archived.error();
   return log;
 }
@@ -585,26 +681,120 @@ std::vector<std::pair<Index, std::string>> index_terms(const Record& record) {
   return terms;
 }
 
-Result<void> EventLog::append(std::span<const Record> records, std::span<const NodeEntry> nodes) {
-  rocksdb::WriteBatch batch(records.size() * 1024);
-  Seq expected = state_->head;
-  TreeEdge edge = state_->edge;  // only this thread changes it
-  for (const Record& record : records) {
-    if (record.seq != ++expected) fatal("the writer numbered records with a gap");
-    const std::string bytes = encode(record);
-    batch.Put(state_->handles[kEvents], event_key(record.seq), bytes);
-    state_->put_entry(bytes, edge, batch);
+// Records on their way into the log: one batch.
+struct EventLog::Appending {
+  explicit Appending(const State& log, std::size_t bytes) : state(log), batch(bytes), edge(log.edge), seq(log.head) {}
+
+  void put(const Record& record, std::string_view bytes) {
+    if (record.seq != ++seq) fatal("the writer numbered records with a gap");
+    batch.Put(state.handles[kEvents], event_key(record.seq), Slice(bytes.data(), bytes.size()));
+    state.put_entry(bytes, edge, batch);
     for (const auto& [index, value] : index_terms(record))
-      batch.Put(state_->handles[kIndex], index_key(index, value, record.seq), Slice());
+      batch.Put(state.handles[kIndex], index_key(index, value, record.seq), Slice());
   }
-  for (const auto& [name, node] : nodes) batch.Put(state_->handles[kNodes], name, encode(node));
+  void put(std::span<const NodeEntry> nodes) {
+    for (const auto& [name, node] : nodes) batch.Put(state.handles[kNodes], name, encode(node));
+  }
+
+  const State& state;
+  rocksdb::WriteBatch batch;
+  TreeEdge edge;  // only the owner's thread changes the log's
+  Seq seq;
+};
+
+Result<void> EventLog::write(Appending& appending) {
   rocksdb::WriteOptions options;
   options.sync = true;
-  if (const Status status = state_->db->Write(options, &batch); !status.ok()) return error_of(status, state_->dir);
+  if (const Status status = state_->db->Write(options, &appending.batch); !status.ok())
+    return error_of(status, state_->dir);
   const std::lock_guard lock(state_->edge_mutex);
-  state_->edge = std::move(edge);
-  state_->head = expected;
+  state_->edge = std::move(appending.edge);
+  state_->head = appending.seq;
   return {};
+}
+
+Result<void> EventLog::append(std::span<const Record> records, std::span<const NodeEntry> nodes) {
+  Appending appending(*state_, records.size() * 1024);
+  for (const Record& record : records) appending.put(record, encode(record));
+  appending.put(nodes);
+  return write(appending);
+}
+
+Result<void> EventLog::append_copies(std::span<const Copied> records, std::span<const NodeEntry> nodes) {
+  if (state_->copy == CopyPurpose::none) fatal("records were copied into a log that is no copy");
+  Appending appending(*state_, records.size() * 1024);
+  for (const Copied& copied : records) appending.put(copied.record, copied.bytes);
+  appending.put(nodes);
+  return write(appending);
+}
+
+Result<void> EventLog::end_copy(const Record& last) {
+  Appending appending(*state_, 4096);
+  appending.put(last, encode(last));
+  appending.batch.Delete(state_->handles[kMeta], kCopy);
+  const Result<void> written = write(appending);
+  if (written) state_->copy = CopyPurpose::none;
+  return written;
+}
+
+CopyPurpose EventLog::copy_purpose() const { return state_->copy; }
+
+// ---- upkeep ----------------------------------------------------------------------------------------------
+
+Result<void> EventLog::flush() { return state_->checked(state_->db->Flush({}, state_->handles)); }
+
+Result<void> EventLog::compact(std::atomic<bool>* stop, std::uint64_t spare_bytes) {
+  std::uint64_t largest = 0;
+  for (const FamilySize& size : sizes()) largest = std::max(largest, size.bytes + size.memory_bytes);
+  // A disk that fills up meanwhile would end the server: RocksDB lets nothing be written after that.
+  if (const auto free = free_bytes(); free && *free < largest + spare_bytes)
+    return Error{Errc::unavailable, "merging the files of " + state_->dir.string() + " may need " +
+                                        std::to_string((largest + spare_bytes) >> 20) + " MiB, and " +
+                                        std::to_string(*free >> 20) + " MiB are free: make room first"};
+  rocksdb::CompactRangeOptions options;
+  options.exclusive_manual_compaction = false;  // the store's own compactions go on
+  options.allow_write_stall = false;            // waits rather than make writers wait
+  options.canceled = stop;
+  for (rocksdb::ColumnFamilyHandle* family : state_->handles) {
+    const Status status = state_->db->CompactRange(options, family, nullptr, nullptr);
+    if (status.IsIncomplete()) return Error{Errc::unavailable, "stopped before all files were merged"};
+    if (!status.ok()) return error_of(status, state_->dir);
+  }
+  return {};
+}
+
+std::vector<EventLog::FamilySize> EventLog::sizes() const {
+  std::vector<FamilySize> all;
+  for (rocksdb::ColumnFamilyHandle* family : state_->handles) {
+    const auto number = [&](const std::string& property) {
+      std::uint64_t value = 0;
+      return state_->db->GetIntProperty(family, property, &value) ? value : 0;
+    };
+    all.push_back({.name = family->GetName(),
+                   .entries = number(rocksdb::DB::Properties::kEstimateNumKeys),
+                   .bytes = number(rocksdb::DB::Properties::kLiveSstFilesSize),
+                   .memory_bytes = number(rocksdb::DB::Properties::kCurSizeAllMemTables)});
+  }
+  return all;
+}
+
+std::uint64_t EventLog::disk_bytes() const {
+  std::uint64_t total = 0;
+  for (const FamilySize& size : sizes()) total += size.bytes;
+  rocksdb::VectorLogPtr logs;
+  if (state_->db->GetSortedWalFiles(logs).ok())
+    for (const auto& log : logs) total += log->SizeFileBytes();
+  return total;
+}
+
+std::optional<EventLog::Upgrade> EventLog::upgrade() const {
+  const std::string text = state_->meta(kUpgrade);
+  Upgrade upgrade;
+  const char* const end = text.data() + text.size();
+  const auto [space, bad] = std::from_chars(text.data(), end, upgrade.from);
+  if (bad != std::errc() || space == end || *space != ' ') return std::nullopt;
+  if (std::from_chars(space + 1, end, upgrade.head).ec != std::errc()) return std::nullopt;
+  return upgrade;
 }
 
 // The shelf knows first: whoever does not find a record in the store any more finds it there.

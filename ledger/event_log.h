@@ -11,8 +11,15 @@
 // Layout (column families): `events` big-endian seq -> record bytes (event_codec.h); `index` prefix + value +
 // NUL + big-endian seq -> nothing; `nodes` name -> node state bytes, the stored projection; `tree` big-endian seq ->
 // the hashes of the subtrees that the record completes, smallest first; default: format version, ledger id, the ranges
-// that were dropped. One family for all indexes keeps one memtable and one compaction; why:
-// docs/decisions/0002-one-index-family.md.
+// that were dropped, and what else is about the store as a whole. One family for all indexes keeps one memtable and one
+// compaction; why: docs/decisions/0002-one-index-family.md.
+//
+// Store formats: 1 had no tree, 2 is the present one. A log of any older format opens: its owner makes of it one of the
+// present format, readers read it as it is. One of a newer format is refused, by owner and reader. (The records have
+// versions of their own, event_codec.h.)
+//
+// A log may be a copy under way: the destination of a backup, or of a restore that is not through. It takes records only
+// from who opens it as that copy; nobody else opens it for appending, so no server can start on it.
 //
 // The tree (merkle.h) is over the record bytes as they are stored. Appending costs two hashes and one small write per
 // record on average and reads nothing: the right edge is in memory. A log from before there was a tree gets it when
@@ -25,6 +32,7 @@
 // RocksDB is seen by event_log.cpp only. Threads: one owner appends and drops; reading is safe from any thread.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -54,6 +62,9 @@ enum class Index : char { node = 'n', fingerprint = 'f', address = 'a', serial =
 // The index entries of a record, in a fixed order.
 std::vector<std::pair<Index, std::string>> index_terms(const Record& record);
 
+// What a log that takes copied records is for; none: it is nobody's copy.
+enum class CopyPurpose { none, backup, restore };
+
 class EventLog {
  public:
   struct Options {
@@ -64,6 +75,13 @@ class EventLog {
     std::size_t memtable_bytes = 0;  // tests: tables are written as often as this says; 0: as is good for a server
     // Called now and then while open() makes the tree of an older log, and at its end.
     std::function<void(std::uint64_t done, std::uint64_t total)> on_tree_progress{};
+    // Owner only: make, or go on with, a copy of the log with this id. Errc::conflict when the log that is there is of
+    // another id; Errc::invalid when it is no such copy.
+    struct CopyOf {
+      std::string id;
+      CopyPurpose purpose = CopyPurpose::none;
+    };
+    std::optional<CopyOf> copy_of{};
   };
 
   // Opens for appending. One process at a time: Errc::locked when another has it. The directory's files are
@@ -81,6 +99,41 @@ class EventLog {
   // Appends records whose seq continue head() without a gap, and puts the node states they lead to.
   Result<void> append(std::span<const Record> records, std::span<const NodeEntry> nodes);
 
+  // For a copy: appends records of the log it is a copy of, with their bytes as they are stored there.
+  // Durable when this returns.
+  struct Copied {
+    Record record;
+    std::string bytes;
+  };
+  Result<void> append_copies(std::span<const Copied> records, std::span<const NodeEntry> nodes);
+  // Appends `last`, a record that says nothing about a node, and is a copy no more, both or neither.
+  Result<void> end_copy(const Record& last);
+  CopyPurpose copy_purpose() const;
+
+  // Writes what is in memory to tables, so that the next opening has nothing to recover.
+  Result<void> flush();
+  // Merges the store's files, so that what was replaced takes no room any more. Appending and reading go on meanwhile.
+  // From any thread, by one at a time; ends early, Errc::unavailable, when `*stop` becomes true. Needs free space for
+  // the merged files beside the old ones: Errc::unavailable when there is less than `spare_bytes` besides.
+  Result<void> compact(std::atomic<bool>* stop, std::uint64_t spare_bytes);
+
+  // What the store takes, by column family. Nothing is read for it.
+  struct FamilySize {
+    std::string name;
+    std::uint64_t entries = 0;        // an estimate
+    std::uint64_t bytes = 0;          // of tables on the disk
+    std::uint64_t memory_bytes = 0;   // not in tables yet
+  };
+  std::vector<FamilySize> sizes() const;
+  // Of the files that the store consists of now; files that it is about to remove are not counted.
+  std::uint64_t disk_bytes() const;
+
+  // The format that this log had before its owner made it one of the present format, and how many records it had then.
+  struct Upgrade {
+    int from = 0;
+    Seq head = 0;
+  };
+  std::optional<Upgrade> upgrade() const;
   // The records of the range, which are in its archive, go from the store, but for those in `kept` (ascending): for good
   // and in one step. Cheap; the room is had back by reclaim().
   Result<void> drop(const ArchivedRange& range, std::span<const Seq> kept);
@@ -151,7 +204,9 @@ class EventLog {
 
  private:
   struct State;
+  struct Appending;
   explicit EventLog(std::unique_ptr<State> state);
+  Result<void> write(Appending& appending);
   std::unique_ptr<State> state_;
 };
 

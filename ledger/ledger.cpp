@@ -47,6 +47,7 @@ struct Ledger::State {
   std::unique_ptr<EventLog> log;
   std::string server_id;
   bool clean = true;
+  std::string upgrade_note;
 
   // Guarded by queue_mutex: what clients hand to the writer.
   std::mutex queue_mutex;
@@ -309,6 +310,23 @@ bool Ledger::State::disk_has_room() {
 
 Ledger::Ledger(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
+namespace {
+
+// What is new to a server that starts now, where the last one started with `last_start`.
+std::string what_is_new(const EventLog& log, Seq last_start, const std::string& last_version) {
+  std::string note;
+  if (last_start > 0 && last_version != LEDGER_VERSION)
+    note = "ledger " + printable(last_version.empty() ? "of an unknown version" : last_version, 40) +
+           " served this log before";
+  if (const auto upgrade = log.upgrade(); upgrade && upgrade->head >= last_start)
+    note += (note.empty() ? "" : "; ") + ("the store was made one of the present format: it had format " +
+                                          std::to_string(upgrade->from)) +
+            " and " + std::to_string(upgrade->head) + " records";
+  return note;
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Ledger>> Ledger::open(Options options) {
   auto state = std::make_unique<State>();
   Result<std::unique_ptr<EventLog>> log = EventLog::open(options.log);
@@ -329,6 +347,8 @@ Result<std::unique_ptr<Ledger>> Ledger::open(Options options) {
   });
   if (!read) return read.error();
   if (!problem) return problem.error();
+  Seq last_start = 0;
+  std::string last_version;
   // A record that cannot be read might be the revocation of a token: to pass over it would let somebody in.
   read = state->log->scan(Index::server_wide, "", 1, UINT64_MAX, [&](Seq seq, const Result<Record>& record) {
     if (!record) {
@@ -341,13 +361,18 @@ Result<std::unique_ptr<Ledger>> Ledger::open(Options options) {
     }
     if (is_imported(*record)) return true;
     state->tokens.apply(*record);
-    if (record->kind() == Kind::server_started) state->clean = false;
+    if (const auto* started = as<ServerStarted>(*record)) {
+      state->clean = false;
+      last_start = seq;
+      last_version = started->version;
+    }
     if (record->kind() == Kind::server_stopped) state->clean = true;
     return true;
   });
   if (!read) return read.error();
   if (!problem) return problem.error();
   state->staged_tokens = state->tokens;
+  state->upgrade_note = what_is_new(*state->log, last_start, last_version);
   if (state->log->head() > 0) {
     const Result<Record> last = state->log->read(state->log->head());
     if (!last)
@@ -484,10 +509,15 @@ std::string Ledger::file_token(std::string_view token_class) const {
   return state_->tokens.file_token(token_class);
 }
 
+Result<void> Ledger::compact(std::atomic<bool>& stop) {
+  return state_->log->compact(&stop, state_->options.min_free_bytes);
+}
+
 const EventLog& Ledger::log() const { return *state_->log; }
 std::int64_t Ledger::epoch() const { return state_->epoch; }
 const std::string& Ledger::server_id() const { return state_->server_id; }
 bool Ledger::was_clean() const { return state_->clean; }
+const std::string& Ledger::upgrade_note() const { return state_->upgrade_note; }
 
 Ledger::Stats Ledger::stats() const {
   return {state_->batches, state_->records, state_->counted, state_->conflicts, state_->overloaded};

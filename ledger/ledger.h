@@ -24,6 +24,7 @@
 // the writer's thread: they must be short and must not call back into the ledger except append().
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -98,11 +99,17 @@ class Ledger {
   // Id of the token of this class that the server's files hold; empty: none.
   std::string file_token(std::string_view token_class) const;
 
+  // EventLog::compact(), beside the writer: keeps min_free_bytes free. One at a time.
+  Result<void> compact(std::atomic<bool>& stop);
+
   const EventLog& log() const;
   std::int64_t epoch() const;
   const std::string& server_id() const;
   // The last server of this log stopped in order, or there was none.
   bool was_clean() const;
+  // For the note of server_started: which release served before, and which store format the log had; empty when
+  // nothing has changed since the last server_started.
+  const std::string& upgrade_note() const;
 
   struct Stats {
     std::uint64_t batches = 0, records = 0, counted = 0, conflicts = 0, overloaded = 0;

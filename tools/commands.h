@@ -36,6 +36,10 @@ void add_state(CLI::App& app, int& exit_code);
 void add_man(CLI::App& app, int& exit_code);
 void add_doctor(CLI::App& app, int& exit_code);
 void add_watch_nodes(CLI::App& app, int& exit_code);
+void add_backup(CLI::App& app, int& exit_code);
+void add_restore(CLI::App& app, int& exit_code);
+void add_compact(CLI::App& app, int& exit_code);
+void add_stats(CLI::App& app, int& exit_code);
 
 // Colour when standard output is a terminal and NO_COLOR is not set.
 replay::TextStyle style_of_terminal();

@@ -100,6 +100,10 @@ int main(int argc, char** argv) {
   ledger::tools::add_man(app, exit_code);
   ledger::tools::add_doctor(app, exit_code);
   ledger::tools::add_watch_nodes(app, exit_code);
+  ledger::tools::add_backup(app, exit_code);
+  ledger::tools::add_restore(app, exit_code);
+  ledger::tools::add_compact(app, exit_code);
+  ledger::tools::add_stats(app, exit_code);
   std::string not_written;
   try {
     app.parse(argc, argv);

@@ -411,25 +411,95 @@ TEST_F(EventLogTest, NoPermission) {
   fs::permissions(options_.dir, fs::perms::owner_all);
 }
 
+// Changes what the store says about itself, and gives it column families that we do not know. The log must be closed.
+void set_meta(const fs::path& dir, const std::map<std::string, std::string>& meta,
+              const std::vector<std::string>& further = {}) {
+  std::vector<rocksdb::ColumnFamilyDescriptor> families;
+  for (const char* name : {"default", "events", "index", "nodes", "tree"})
+    families.emplace_back(name, rocksdb::ColumnFamilyOptions());
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* db = nullptr;
+  ASSERT_TRUE(rocksdb::DB::Open({}, dir.string(), families, &handles, &db).ok());
+  for (const auto& [key, value] : meta) EXPECT_TRUE(db->Put({}, handles[0], key, value).ok());
+  for (const std::string& name : further) {
+    handles.push_back(nullptr);
+    EXPECT_TRUE(db->CreateColumnFamily({}, name, &handles.back()).ok());
+  }
+  for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
+  delete db;
+}
+
 TEST_F(EventLogTest, ANewerStoreFormatIsRefused) {
   open();
   append({stored("n1")});
   log_.reset();
-  {
-    std::vector<rocksdb::ColumnFamilyDescriptor> families;
-    for (const char* name : {"default", "events", "index", "nodes", "tree"})
-      families.emplace_back(name, rocksdb::ColumnFamilyOptions());
-    std::vector<rocksdb::ColumnFamilyHandle*> handles;
-    rocksdb::DB* db = nullptr;
-    ASSERT_TRUE(rocksdb::DB::Open({}, options_.dir.string(), families, &handles, &db).ok());
-    EXPECT_TRUE(db->Put({}, handles[0], "format", "2").ok());
-    for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
-    delete db;
-  }
-  const Error error = open_error();
-  EXPECT_EQ(error.code, Errc::invalid);
-  EXPECT_THAT(error.message, HasSubstr("has store format 2; this program reads format 1"));
+  set_meta(options_.dir, {{"format", "99"}, {"program", "9.4.1"}});
+  const std::string words = std::string("has store format 99, written by ledger 9.4.1; this is ledger ") +
+                            LEDGER_VERSION + ", which reads formats up to 2: use the release that wrote it";
+  EXPECT_EQ(open_error().code, Errc::invalid);
+  EXPECT_THAT(open_error().message, HasSubstr(words));
   EXPECT_EQ(EventLog::follow(options_).error().code, Errc::invalid);
+  EXPECT_THAT(EventLog::follow(options_).error().message, HasSubstr(words));
+  // The same where RocksDB sees the difference first.
+  set_meta(options_.dir, {}, {"shards", "tombs"});
+  EXPECT_EQ(open_error().code, Errc::invalid);
+  EXPECT_THAT(open_error().message, HasSubstr(words));
+  EXPECT_THAT(EventLog::follow(options_).error().message, HasSubstr(words));
+}
+
+TEST_F(EventLogTest, AFormatThatIsNoneIsDamage) {
+  open();
+  log_.reset();
+  for (const char* text : {"", "0", "-1", "two", "2x"}) {
+    set_meta(options_.dir, {{"format", text}});
+    EXPECT_EQ(open_error().code, Errc::corrupt) << text;
+  }
+}
+
+// ---- copies ----------------------------------------------------------------------------------------------
+
+TEST_F(EventLogTest, NobodyButItsOwnCopierWritesToACopy) {
+  using CopyOf = EventLog::Options::CopyOf;
+  const auto error_of = [&](std::optional<CopyOf> copy_of) {
+    EventLog::Options options = options_;
+    options.copy_of = std::move(copy_of);
+    const auto opened = EventLog::open(options);
+    return opened ? Error{} : opened.error();
+  };
+  options_.copy_of = CopyOf{"00112233445566ff", CopyPurpose::backup};
+  open();
+  EXPECT_EQ(log_->id(), "00112233445566ff");
+  EXPECT_EQ(log_->copy_purpose(), CopyPurpose::backup);
+  log_.reset();
+  EXPECT_THAT(error_of(std::nullopt).message, HasSubstr("is a backup, which only `ledger backup` writes to"));
+  EXPECT_EQ(error_of(CopyOf{"00112233445566ff", CopyPurpose::restore}).code, Errc::invalid);
+  EXPECT_EQ(error_of(CopyOf{"ff112233445566ff", CopyPurpose::backup}).code, Errc::conflict);
+  EXPECT_TRUE(EventLog::follow(options_).has_value()) << "everybody may read it";
+
+  options_.dir = options_.dir.string() + "-restored";
+  options_.copy_of->purpose = CopyPurpose::restore;
+  open();
+  Record record = stored("n1");
+  record.seq = 1;
+  record.time = *Time::parse("2024-06-11T07:00:00Z");
+  NodeState state;
+  ASSERT_TRUE(apply(record, state));
+  ASSERT_TRUE(log_->append_copies(std::vector<EventLog::Copied>{{record, encode(record)}},
+                                  std::vector<EventLog::NodeEntry>{{"n1", state}}));
+  log_.reset();
+  EXPECT_THAT(error_of(std::nullopt).message, HasSubstr("half a restore, which was interrupted"));
+  open();
+  Record epoch = record;
+  epoch.seq = 2;
+  epoch.node.clear();
+  epoch.event = EpochStarted{.cause = "restored", .head_before = 1, .head_after = 1};
+  ASSERT_TRUE(log_->end_copy(epoch));
+  log_.reset();
+  EXPECT_THAT(error_of(options_.copy_of).message, HasSubstr("nothing is copied into it"));
+  options_.copy_of.reset();
+  open();
+  EXPECT_EQ(log_->head(), 2U);
+  EXPECT_EQ(broken_promises(*log_), none());
 }
 
 // ---- following -------------------------------------------------------------------------------------------
@@ -744,6 +814,47 @@ void remove_tree(const fs::path& dir) {
   ASSERT_TRUE(db->DropColumnFamily(handles[4]).ok());
   for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
   delete db;
+}
+
+TEST_F(EventLogTest, AnOlderFormatIsMadeThePresentOneAndThatIsKnown) {
+  open();
+  EXPECT_FALSE(log_->upgrade().has_value());
+  for (int i = 0; i < 9; ++i) append({stored("n" + std::to_string(i))});
+  const TreeHead head = *log_->tree();
+  log_.reset();
+  set_meta(options_.dir, {{"format", "1"}});
+  remove_tree(options_.dir);
+  EXPECT_EQ((*EventLog::follow(options_))->head(), 9U) << "readers need no upgrade";
+  open();
+  EXPECT_EQ(*log_->tree(), head);
+  ASSERT_TRUE(log_->upgrade().has_value());
+  EXPECT_EQ(log_->upgrade()->from, 1);
+  EXPECT_EQ(log_->upgrade()->head, 9U);
+  append({stored("n10")});
+  open();
+  EXPECT_EQ(log_->upgrade()->head, 9U) << "it stays known";
+  EXPECT_EQ(broken_promises(*log_), none());
+}
+
+TEST_F(EventLogTest, MergingTheFilesChangesNothingButTheirSize) {
+  open();
+  for (int round = 0; round < 40; ++round) {
+    std::vector<Record> records;
+    for (int i = 0; i < 50; ++i) records.push_back(stored("n" + std::to_string(i)));
+    append(records);
+    ASSERT_TRUE(log_->flush());
+  }
+  const TreeHead head = *log_->tree();
+  const std::uint64_t before = log_->disk_bytes();
+  std::atomic<bool> stop{true};
+  EXPECT_EQ(log_->compact(&stop, 0).error().code, Errc::unavailable);
+  stop = false;
+  EXPECT_THAT(log_->compact(&stop, std::uint64_t{1} << 60).error().message, HasSubstr("make room first"));
+  ASSERT_TRUE(log_->compact(&stop, 0));
+  EXPECT_LT(log_->disk_bytes(), before);
+  EXPECT_EQ(*log_->tree(), head);
+  append({stored("n1")});
+  EXPECT_EQ(broken_promises(*log_), none());
 }
 
 // Takes away, or puts, one entry of a family of a closed log.

@@ -236,12 +236,14 @@ Response Admin::answer(const Request& request) {
   const std::vector<std::string_view> path = segments_of(std::string_view(request.path).substr(kPrefix.size()));
   const bool get = request.method == "GET";
   if (!path.empty() && path[0] == "tokens") return tokens(request, path);
+  if (!path.empty() && (path[0] == "archives" || path[0] == "holds")) return archives(request, path);
   if (path.size() > 1 && path[0] == "tile" && get) return tree_file(ledger_.log(), "", request.path);
   if (path.size() == 2 && path[0] == "import") return import_entries(request, path[1]);
   if (path.size() == 1 && path[0] == "node-objects") {
     if (get) return list_objects();
     return request.method == "POST" ? record_objects(request) : to_response(method_not_allowed("GET or POST"));
   }
+  if (path.size() == 1 && path[0] == "exports") return record_export(request);
   if (!get && path.size() < 3) return to_response(method_not_allowed("GET"));
   if (path.size() == 1 && path[0] == "status") {
     const Ledger::Stats stats = ledger_.stats();

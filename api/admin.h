@@ -19,6 +19,10 @@
 #include "ledger/ledger.h"
 #include "ledger/node_objects.h"
 
+namespace ledger {
+class Archivist;
+}
+
 namespace ledger::api {
 
 class Admin {
@@ -26,6 +30,9 @@ class Admin {
   Admin(Ledger& ledger, const Credentials& credentials, Tunnels& tunnels, const Issuer& issuer,
         HashChecker* hashes = nullptr);
   ~Admin();  // finishes what is queued
+
+  // Who seals and drops; without one both are 503. Before the first request.
+  void keep_archives(Archivist* archivist) { archivist_ = archivist; }
 
   void handle(RequestPtr request, Reply reply);
 
@@ -42,12 +49,15 @@ class Admin {
   Response triage_nodes(const Request& request) const;
   Response look_up_record(const Request& request) const;
   Response import_entries(const Request& request, std::string_view what);  // admin_import.cpp
+  Response archives(const Request& request, const std::vector<std::string_view>& path);  // admin_archive.cpp
+  Response record_export(const Request& request);                          // admin_export.cpp
 
   Ledger& ledger_;
   const Credentials& credentials_;
   Tunnels& tunnels_;
   KubeletProbe probe_;
   HashChecker* hashes_;
+  Archivist* archivist_ = nullptr;
   NodeObjects objects_;
   EventStreams events_;
   class Lane;

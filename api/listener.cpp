@@ -1,6 +1,7 @@
 #include "api/listener.h"
 
 #include <spdlog/spdlog.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <atomic>
@@ -11,6 +12,7 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
 #include <boost/beast/websocket.hpp>
+#include <cerrno>
 #include <chrono>
 #include <ctime>
 #include <deque>
@@ -303,6 +305,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> serve_stream(Response response);
   asio::awaitable<void> serve_source(Response response);
   asio::awaitable<BodySource::Piece> piece_of(std::shared_ptr<BodySource> source);
+  void watch_for_leaving(std::shared_ptr<asio::steady_timer> pause, std::shared_ptr<bool> left);
   asio::awaitable<void> serve_tunnel(Response response, HttpRequest upgrade);
   asio::awaitable<void> say_goodbye();
 
@@ -568,10 +571,7 @@ asio::awaitable<void> Connection::serve_source(Response response) {
   phase_ = Phase::idle;  // a stop need not wait for a peer that does not read
   const auto pause = std::make_shared<asio::steady_timer>(executor_);
   const auto left = std::make_shared<bool>(false);
-  socket().socket().async_wait(tcp::socket::wait_read, [self = shared_from_this(), pause, left](error_code) {
-    *left = true;
-    pause->cancel();
-  });
+  watch_for_leaving(pause, left);
   bool over = false;
   while (!error && !over && !*left && !server_->stopping) {
     const BodySource::Piece piece = co_await piece_of(response.source);
@@ -593,6 +593,19 @@ asio::awaitable<void> Connection::serve_source(Response response) {
     if (!error) co_await say_goodbye();
   }
   socket().cancel();  // the wait for the peer's leaving, which holds this connection
+}
+
+void Connection::watch_for_leaving(std::shared_ptr<asio::steady_timer> pause, std::shared_ptr<bool> left) {
+  auto& peer = socket().socket();
+  peer.async_wait(tcp::socket::wait_read, [self = shared_from_this(), pause, left](error_code error) {
+    // The reactor may still tell of bytes that were read meanwhile.
+    char byte;
+    const int fd = self->socket().socket().native_handle();
+    const bool silent = !error && ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+    if (silent) return self->watch_for_leaving(pause, left);
+    *left = true;
+    pause->cancel();
+  });
 }
 
 // The next piece, awaited; it may come from another thread.

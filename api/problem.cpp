@@ -17,6 +17,7 @@ const char* status_reason(int status) {
     case 409: return "Conflict";
     case 413: return "RequestEntityTooLarge";
     case 429: return "TooManyRequests";
+    case 410: return "Gone";
     case 503: return "ServiceUnavailable";
     default: return "InternalError";
   }
@@ -79,6 +80,7 @@ Problem problem_of(const Error& error) {
     case Errc::invalid: return {400, error.message};
     case Errc::not_found: return {404, error.message};
     case Errc::conflict: return {409, error.message};
+    case Errc::archived: return {410, error.message};
     case Errc::overloaded: return {429, error.message, 1};
     default: return {503, error.message, 5};
   }

@@ -28,6 +28,7 @@
 #include "api/node_watch.h"
 #include "api/service.h"
 #include "ledger/adopt.h"
+#include "ledger/archivist.h"
 #include "ledger/checkpoint_keeper.h"
 #include "ledger/credentials.h"
 #include "ledger/hash_checker.h"
@@ -153,6 +154,7 @@ struct Server::State {
   std::optional<Issuer> issuer;
   std::unique_ptr<Ledger> ledger;
   std::unique_ptr<CheckpointKeeper> checkpoints;
+  std::unique_ptr<Archivist> archivist;
   std::optional<HashStore> hash_store;
   std::unique_ptr<HashChecker> hashes;
   std::optional<AgentConfig> config;
@@ -489,7 +491,15 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
       std::make_unique<Service>(*state->ledger, *state->credentials, *state->issuer, *state->config,
                                 state->hashes.get(), state->proxies);
   state->service->serve_checkpoints([keeper = state->checkpoints.get()] { return keeper->latest(); });
+  state->archivist = std::make_unique<Archivist>(
+      Archivist::Options{.data_dir = dir,
+                         .log = [](bool is_problem, const std::string& line) {
+                           spdlog::log(is_problem ? spdlog::level::warn : spdlog::level::info, "{}", line);
+                         }},
+      *state->ledger);
+  state->service->keep_archives(state->archivist.get());
   state->checkpoints->start();
+  state->archivist->start({.age_s = state->options.retain_age_s, .bytes = state->options.retain_bytes});
   state->serve();
   auto server = std::unique_ptr<Server>(new Server(std::move(state)));
   if (const Result<void> watching = server->state_->watch_nodes(); !watching) return watching.error();
@@ -533,6 +543,7 @@ Result<void> Server::run() {
     if (state_->failure) return *state_->failure;
   }
   if (const Result<void> flushed = state_->ledger->flush_counts(); !flushed) return flushed.error();
+  state_->archivist->stop();
   state_->checkpoints->stop();
   Record record;
   record.event = ServerStopped{.reason = reason};
@@ -551,6 +562,7 @@ Server::~Server() {
   if (state_ == nullptr) return;
   state_->drain();
   state_->service.reset();
+  state_->archivist.reset();
   state_->checkpoints.reset();
   state_->ledger.reset();
 }

@@ -43,6 +43,9 @@ struct ServerOptions {
   std::vector<std::string> checkpoint_to, witnesses;
   std::filesystem::path checkpoint_ca;
   std::uint64_t checkpoint_every_records = 1000, checkpoint_every_seconds = 300;
+  // What stays in the store; older records go into archives (ledger/archivist.h). Not given: everything stays.
+  std::optional<std::int64_t> retain_age_s;
+  std::optional<std::uint64_t> retain_bytes;
   // A kube-apiserver whose Node objects are watched (node_watch.h); no path: none.
   KubeconfigOptions watch_nodes;
   bool release_on_node_delete = false;

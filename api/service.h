@@ -30,6 +30,9 @@ class Service {
   // Where the newest checkpoint comes from, for the files of the tree (tree_files.h). Before the first request.
   void serve_checkpoints(std::function<std::string()> latest) { latest_checkpoint_ = std::move(latest); }
 
+  // Who seals and drops old records. Before the first request.
+  void keep_archives(Archivist* archivist) { admin_.keep_archives(archivist); }
+
   void handle(RequestPtr request, Reply reply, Door door = Door::everything);
 
   // A TLS handshake that failed.

@@ -39,6 +39,9 @@ constexpr std::array kKinds = {
     Named{Kind::export_created, "export_created"},
     Named{Kind::archive_sealed, "archive_sealed"},
     Named{Kind::import_finished, "import_finished"},
+    Named{Kind::legal_hold_placed, "legal_hold_placed"},
+    Named{Kind::legal_hold_lifted, "legal_hold_lifted"},
+    Named{Kind::archive_removed, "archive_removed"},
 };
 static_assert(kKinds.size() == std::variant_size_v<Event>, "every kind has a name and a struct");
 
@@ -97,10 +100,18 @@ bool is_server_wide(Kind kind) {
     case Kind::token_revoked:
     case Kind::token_expired:
     case Kind::import_finished:
+    case Kind::archive_sealed:
+    case Kind::legal_hold_placed:
+    case Kind::legal_hold_lifted:
+    case Kind::archive_removed:
       return true;
     default:
       return false;
   }
+}
+
+bool stays_in_store(Kind kind) {
+  return is_server_wide(kind) || kind == Kind::node_object_created || kind == Kind::node_object_deleted;
 }
 
 bool is_refusal(Kind kind) {

@@ -56,6 +56,9 @@ enum class Kind : std::uint16_t {
   export_created = 51,
   archive_sealed = 52,
   import_finished = 53,
+  legal_hold_placed = 54,
+  legal_hold_lifted = 55,
+  archive_removed = 56,
 };
 
 // Calls f(name, value) for every field of a struct of this header, in the order of the lists.
@@ -299,6 +302,36 @@ struct ArchiveSealed {
   static void fields(auto& self, auto&& f) { f("from", self.from), f("to", self.to), f("sha256", self.sha256); }
 };
 
+// What was written in these records, or about Record::node, must stay where it is until the hold is lifted.
+struct LegalHoldPlaced {
+  static constexpr Kind kKind = Kind::legal_hold_placed;
+  std::string actor;
+  std::string hold;                  // id, 8 hex digits
+  std::int64_t from = 0, to = 0;     // seqs; to 0: and all that follows; from 0: not a range of seqs
+  std::optional<Time> since, until;  // of the records' times
+  static void fields(auto& self, auto&& f) {
+    f("actor", self.actor), f("hold", self.hold), f("from", self.from), f("to", self.to);
+    f("since", self.since), f("until", self.until);
+  }
+};
+
+struct LegalHoldLifted {
+  static constexpr Kind kKind = Kind::legal_hold_lifted;
+  std::string actor, hold;
+  static void fields(auto& self, auto&& f) { f("actor", self.actor), f("hold", self.hold); }
+};
+
+// The archive and what the index said of its records are gone for good.
+struct ArchiveRemoved {
+  static constexpr Kind kKind = Kind::archive_removed;
+  std::string actor;
+  std::int64_t from = 0, to = 0;
+  std::string sha256;  // as in archive_sealed
+  static void fields(auto& self, auto&& f) {
+    f("actor", self.actor), f("from", self.from), f("to", self.to), f("sha256", self.sha256);
+  }
+};
+
 // One file of another server's memory was read to its end; what it proved stands in records before this one.
 struct ImportFinished {
   static constexpr Kind kKind = Kind::import_finished;
@@ -317,7 +350,8 @@ using Event = std::variant<TokenAccepted, ServerStarted, ServerStopped, EpochSta
                            TokenRotated, TokenRevoked, TokenExpired, TokenRejected, PasswordStored, PasswordVerified,
                            PasswordRejected, RequestRejected, BindingReleased, BindingChanged, BindingHeld,
                            BindingImported, CertificateIssued, TunnelOpened, TunnelClosed, NodeObjectCreated,
-                           NodeObjectDeleted, TlsFailed, CheckpointSigned, ExportCreated, ArchiveSealed, ImportFinished>;
+                           NodeObjectDeleted, TlsFailed, CheckpointSigned, ExportCreated, ArchiveSealed, ImportFinished,
+                           LegalHoldPlaced, LegalHoldLifted, ArchiveRemoved>;
 
 // Who asked, and how they proved it.
 struct Auth {
@@ -377,8 +411,12 @@ const T* as(const Record& record) {
 // Fingerprints that the record speaks of: presented, bound, from, to. Empty ones are left out.
 std::vector<std::string_view> fingerprints_of(const Record& record);
 
-// About the server as a whole, not about one request: starts, stops, epochs, clock, tokens' life cycle, imports.
+// About the server as a whole, not about one request: starts, stops, epochs, clock, tokens' life cycle, imports,
+// archives and legal holds.
 bool is_server_wide(Kind kind);
+
+// A running server folds these from the log: they stay in the store when the records around them go into an archive.
+bool stays_in_store(Kind kind);
 
 // A refusal or a failed handshake: what a storm is made of.
 bool is_refusal(Kind kind);

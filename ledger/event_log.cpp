@@ -166,6 +166,42 @@ std::vector<rocksdb::ColumnFamilyDescriptor> families() {
 constexpr const char* kTreeIsWhole = "tree";
 constexpr std::uint64_t kTreeBuildBatch = 4096;
 
+// In `default`, one for each range that was dropped: the prefix and `from`; big-endian `to`, the times of the first and
+// of the last record, the stage, the digest.
+constexpr std::string_view kArchivedPrefix = "archived/";
+constexpr std::size_t kArchivedBytes = 3 * kSeqBytes + 1 + sizeof(TreeHash);
+
+std::string archived_key(Seq from) {
+  std::string key(kArchivedPrefix);
+  put_seq(key, from);
+  return key;
+}
+
+std::string archived_value(const ArchivedRange& range) {
+  std::string value;
+  put_seq(value, range.to);
+  put_seq(value, static_cast<std::uint64_t>(range.first_time.micros));
+  put_seq(value, static_cast<std::uint64_t>(range.last_time.micros));
+  value.push_back(static_cast<char>(range.stage));
+  value += view_of(range.digest);
+  return value;
+}
+
+std::optional<ArchivedRange> parse_archived(const Slice& key, const Slice& value) {
+  if (key.size() != kArchivedPrefix.size() + kSeqBytes || value.size() != kArchivedBytes) return std::nullopt;
+  ArchivedRange range;
+  range.from = get_seq(key.data() + kArchivedPrefix.size());
+  range.to = get_seq(value.data());
+  range.first_time.micros = static_cast<std::int64_t>(get_seq(value.data() + kSeqBytes));
+  range.last_time.micros = static_cast<std::int64_t>(get_seq(value.data() + 2 * kSeqBytes));
+  range.stage = static_cast<ArchivedRange::Stage>(value[3 * kSeqBytes]);
+  range.digest = *tree_hash_from({value.data() + 3 * kSeqBytes + 1, sizeof(TreeHash)});
+  const bool known = range.stage == ArchivedRange::Stage::dropped || range.stage == ArchivedRange::Stage::removing ||
+                     range.stage == ArchivedRange::Stage::removed;
+  if (range.from == 0 || range.to < range.from || !known) return std::nullopt;
+  return range;
+}
+
 // ---- errors ----------------------------------------------------------------------------------------------
 
 Error error_of(const Status& status, const std::filesystem::path& dir) {
@@ -248,6 +284,7 @@ struct EventLog::State {
   std::string id;
   std::atomic<Seq> head{0};
   bool owner = false;
+  std::unique_ptr<ArchiveShelf> shelf;
   mutable std::mutex edge_mutex;
   TreeEdge edge;  // owner only: of the tree over the records up to head; guarded by edge_mutex
 
@@ -391,6 +428,55 @@ struct EventLog::State {
                                       ": use the ledger that wrote it, or a newer one"};
     return checked(db->Get({}, handles[kMeta], "id", &id));
   }
+
+  // ---- archives ----
+
+  Result<void> open_shelf(const Options& options) {
+    shelf = std::make_unique<ArchiveShelf>(
+        options.archives.empty() ? archive_directory(options.dir.parent_path()) : options.archives, id);
+    return load_archived();
+  }
+
+  // What was dropped, from the store.
+  Result<void> load_archived() {
+    std::vector<ArchivedRange> ranges;
+    const auto it = iterate(kMeta);
+    const Slice prefix(kArchivedPrefix.data(), kArchivedPrefix.size());
+    for (it->Seek(prefix); it->Valid() && it->key().starts_with(prefix); it->Next()) {
+      const std::optional<ArchivedRange> range = parse_archived(it->key(), it->value());
+      if (!range)
+        return Error{Errc::corrupt, "the log in " + dir.string() + " does not say rightly what was archived; keep a " +
+                                        "copy, then restore a backup"};
+      ranges.push_back(*range);
+    }
+    if (!it->status().ok()) return error_of(it->status(), dir);
+    shelf->put(std::move(ranges));
+    return {};
+  }
+
+  // The records from..to in order, wherever they are.
+  using VisitEach = std::function<bool(Seq, const Result<std::string_view>&)>;
+  Result<void> walk_events(Seq from, Seq to, const VisitEach& visit) const {
+    const auto it = iterate(kEvents);  // before the shelf is asked: what it does not see any more, the shelf has
+    it->Seek(event_key(from));
+    for (Seq next = from;; it->Next()) {
+      if (it->Valid() && it->key().size() != kSeqBytes)
+        return Error{Errc::corrupt, "the log in " + dir.string() + " holds a key that is not a seq"};
+      const Seq stored = it->Valid() ? get_seq(it->key().data()) : UINT64_MAX;
+      if (!it->Valid() && !it->status().ok()) return error_of(it->status(), dir);
+      const Seq gap_end = std::min(stored - 1, to);
+      if (next <= gap_end && !shelf->scan(next, gap_end, visit)) return {};
+      if (!it->Valid() || stored > to) return {};
+      if (!visit(stored, std::string_view(it->value().data(), it->value().size())) || stored == to) return {};
+      next = stored + 1;
+    }
+  }
+
+  Result<void> write_synced(rocksdb::WriteBatch& batch) const {
+    rocksdb::WriteOptions write;
+    write.sync = true;
+    return checked(db->Write(write, &batch));
+  }
 };
 
 EventLog::EventLog(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -428,6 +514,7 @@ Result<std::unique_ptr<EventLog>> EventLog::open(const Options& options) {
   if (!status.ok()) return error_of(status, options.dir);
   if (const Result<void> identity = state->find_identity(options.create); !identity) return identity.error();
   if (const Result<void> head = state->find_head(); !head) return head.error();
+  if (const Result<void> archived = state->open_shelf(options); !archived) return archived.error();
   state->owner = true;
   if (const Result<void> tree = state->load_tree(options); !tree) return tree.error();
   return std::unique_ptr<EventLog>(new EventLog(std::move(state)));
@@ -468,11 +555,14 @@ Result<std::unique_ptr<EventLog>> EventLog::follow(const Options& options) {
   auto log = std::unique_ptr<EventLog>(new EventLog(std::move(state)));
   if (const Result<void> caught_up = log->catch_up(); !caught_up) return caught_up.error();
   if (const Result<void> identity = log->state_->find_identity(false); !identity) return identity.error();
+  if (const Result<void> archived = log->state_->open_shelf(options); !archived) return archived.error();
   return log;
 }
 
 Result<void> EventLog::catch_up() {
   if (const Status status = state_->db->TryCatchUpWithPrimary(); !status.ok()) return error_of(status, state_->dir);
+  if (state_->shelf != nullptr)
+    if (const Result<void> archived = state_->load_archived(); !archived) return archived;
   return state_->find_head();
 }
 
@@ -517,6 +607,73 @@ Result<void> EventLog::append(std::span<const Record> records, std::span<const N
   return {};
 }
 
+// The shelf knows first: whoever does not find a record in the store any more finds it there.
+Result<void> EventLog::drop(const ArchivedRange& range, std::span<const Seq> kept) {
+  if (range.to >= state_->head) fatal("the newest record must stay in the store");
+  std::vector<ArchivedRange> ranges = state_->shelf->ranges();
+  ranges.push_back(range);
+  state_->shelf->put(std::move(ranges));
+  rocksdb::WriteBatch batch;
+  batch.Put(state_->handles[kMeta], archived_key(range.from), archived_value(range));
+  Seq from = range.from;
+  for (const Seq seq : kept) {
+    if (seq > from) batch.DeleteRange(state_->handles[kEvents], event_key(from), event_key(seq));
+    from = seq + 1;
+  }
+  if (from <= range.to) batch.DeleteRange(state_->handles[kEvents], event_key(from), event_key(range.to + 1));
+  return state_->write_synced(batch);
+}
+
+Result<void> EventLog::set_stage(Seq from, ArchivedRange::Stage stage) {
+  std::vector<ArchivedRange> ranges = state_->shelf->ranges();
+  const auto range = std::find_if(ranges.begin(), ranges.end(), [&](const auto& one) { return one.from == from; });
+  if (range == ranges.end()) fatal("an archive that is none was removed");
+  range->stage = stage;
+  rocksdb::WriteBatch batch;
+  batch.Put(state_->handles[kMeta], archived_key(from), archived_value(*range));
+  if (const Result<void> written = state_->write_synced(batch); !written) return written;
+  state_->shelf->put(std::move(ranges));
+  return {};
+}
+
+Result<void> EventLog::remove_index_entries(std::span<const IndexEntry> entries) {
+  rocksdb::WriteBatch batch;
+  for (const IndexEntry& entry : entries)
+    batch.Delete(state_->handles[kIndex], index_key(entry.index, entry.value, entry.seq));
+  return state_->write_synced(batch);
+}
+
+Result<void> EventLog::reclaim(Seq from, Seq to) const {
+  rocksdb::CompactRangeOptions options;
+  options.exclusive_manual_compaction = false;
+  options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+  const std::string begin = event_key(from), end = event_key(to);
+  const Slice first(begin), last(end);
+  return state_->checked(state_->db->CompactRange(options, state_->handles[kEvents], &first, &last));
+}
+
+std::vector<ArchivedRange> EventLog::archived() const { return state_->shelf->ranges(); }
+const ArchiveShelf& EventLog::archives() const { return *state_->shelf; }
+
+Result<bool> EventLog::is_stored(Seq seq) const {
+  rocksdb::PinnableSlice ignored;
+  const Status status = state_->db->Get({}, state_->handles[kEvents], event_key(seq), &ignored);
+  if (status.ok()) return true;
+  if (status.IsNotFound()) return false;
+  return error_of(status, state_->dir);
+}
+
+std::uint64_t EventLog::stored_bytes() const {
+  std::uint64_t bytes = 0;
+  const std::string begin = event_key(0), end = event_key(UINT64_MAX);
+  const rocksdb::Range all(begin, end);
+  rocksdb::SizeApproximationOptions options;
+  options.include_memtables = true;
+  options.include_files = true;
+  if (!state_->db->GetApproximateSizes(options, state_->handles[kEvents], &all, 1, &bytes).ok()) return 0;
+  return bytes;
+}
+
 std::optional<std::uint64_t> EventLog::free_bytes() const {
   std::uint64_t free = 0;
   if (!state_->db->GetEnv()->GetFreeSpace(state_->dir.string(), &free).ok()) return std::nullopt;
@@ -553,6 +710,10 @@ const std::string& EventLog::id() const { return state_->id; }
 Result<std::string> EventLog::read_bytes(Seq seq) const {
   std::string bytes;
   const Status status = state_->db->Get({}, state_->handles[kEvents], event_key(seq), &bytes);
+  if (status.IsNotFound()) {
+    Result<std::string> archived = state_->shelf->read(seq);
+    if (archived || archived.error().code != Errc::not_found) return archived;
+  }
   if (status.IsNotFound())
     return Error{Errc::not_found, "there is no record " + std::to_string(seq) + "; the last is " +
                                       std::to_string(head())};
@@ -567,11 +728,18 @@ Result<Record> EventLog::read(Seq seq) const {
 }
 
 Result<void> EventLog::scan(Seq from, Seq to, const Visit& visit) const {
-  return scan_bytes(from, to, [&](Seq seq, std::string_view bytes) { return visit(seq, decode_at(seq, bytes)); });
+  return state_->walk_events(from, to, [&](Seq seq, const Result<std::string_view>& bytes) {
+    return visit(seq, bytes ? decode_at(seq, *bytes) : Result<Record>(bytes.error()));
+  });
 }
 
 Result<void> EventLog::scan_bytes(Seq from, Seq to, const VisitBytes& visit) const {
-  return state_->walk(kEvents, from, to, visit);
+  std::optional<Error> failed;
+  const Result<void> walked = state_->walk_events(from, to, [&](Seq seq, const Result<std::string_view>& bytes) {
+    if (!bytes) failed = bytes.error();
+    return bytes && visit(seq, *bytes);
+  });
+  return failed ? Result<void>(*failed) : walked;
 }
 
 Result<void> EventLog::scan_tree(Seq from, Seq to, const VisitBytes& visit) const {

@@ -10,14 +10,19 @@
 //
 // Layout (column families): `events` big-endian seq -> record bytes (event_codec.h); `index` prefix + value +
 // NUL + big-endian seq -> nothing; `nodes` name -> node state bytes, the stored projection; `tree` big-endian seq ->
-// the hashes of the subtrees that the record completes, smallest first; default: format version, ledger id. One
-// family for all indexes keeps one memtable and one compaction; why: docs/decisions/0002-one-index-family.md.
+// the hashes of the subtrees that the record completes, smallest first; default: format version, ledger id, the ranges
+// that were dropped. One family for all indexes keeps one memtable and one compaction; why:
+// docs/decisions/0002-one-index-family.md.
 //
 // The tree (merkle.h) is over the record bytes as they are stored. Appending costs two hashes and one small write per
 // record on average and reads nothing: the right edge is in memory. A log from before there was a tree gets it when
 // its owner opens it. A tree that does not end where the records end makes open() refuse, as other damage does.
 //
-// RocksDB is seen by event_log.cpp only. Threads: one owner appends; reading is safe from any thread.
+// Old records may have been dropped into archives (archive_file.h; docs/decisions/0006-archives.md): what reads gets
+// them from there, and Errc::archived where the file is not there. Index entries, tree and projection stay here, and so
+// do the records whose kind stays_in_store().
+//
+// RocksDB is seen by event_log.cpp only. Threads: one owner appends and drops; reading is safe from any thread.
 #pragma once
 
 #include <filesystem>
@@ -30,6 +35,7 @@
 #include <utility>
 #include <vector>
 
+#include "ledger/archive_shelf.h"
 #include "ledger/event.h"
 #include "ledger/merkle.h"
 #include "ledger/node_table.h"
@@ -54,7 +60,8 @@ class EventLog {
     std::filesystem::path dir;     // <data-dir>/events
     rocksdb::Env* env = nullptr;   // tests: memory or failing file systems; nullptr: the real one
     bool create = true;            // owner only: make a new log when there is none
-    std::size_t memtable_bytes = 0;  // tests: tables are written as often as this says; 0: as is good for a server
+    std::size_t memtable_bytes{};  // tests: tables are written as often as this says; 0: as is good for a server
+    std::filesystem::path archives{};  // where archives are looked for; empty: <data-dir>/archives
     // Called now and then while open() makes the tree of an older log, and at its end.
     std::function<void(std::uint64_t done, std::uint64_t total)> on_tree_progress{};
   };
@@ -74,6 +81,28 @@ class EventLog {
   // Appends records whose seq continue head() without a gap, and puts the node states they lead to.
   Result<void> append(std::span<const Record> records, std::span<const NodeEntry> nodes);
 
+  // The records of the range, which are in its archive, go from the store, but for those in `kept` (ascending): for good
+  // and in one step. Cheap; the room is had back by reclaim().
+  Result<void> drop(const ArchivedRange& range, std::span<const Seq> kept);
+  // The archive of a dropped range is being removed, or has been.
+  Result<void> set_stage(Seq from, ArchivedRange::Stage stage);
+  struct IndexEntry {
+    Index index;
+    std::string value;
+    Seq seq;
+  };
+  Result<void> remove_index_entries(std::span<const IndexEntry> entries);
+  // Has RocksDB write the files anew that hold what was dropped. Any thread; takes its time.
+  Result<void> reclaim(Seq from, Seq to) const;
+
+  // What was dropped, in order, and where it is looked for.
+  std::vector<ArchivedRange> archived() const;
+  const ArchiveShelf& archives() const;
+  // Whether the store itself has the record.
+  Result<bool> is_stored(Seq seq) const;
+  // About how many bytes the records of the store take on the disk.
+  std::uint64_t stored_bytes() const;
+
   // Bytes left on the disk of the log; nullopt when its file system cannot say.
   std::optional<std::uint64_t> free_bytes() const;
 
@@ -82,7 +111,7 @@ class EventLog {
   // Stable for the life of the log, 16 hex digits.
   const std::string& id() const;
 
-  // Errc::not_found, or Errc::corrupt when the bytes do not decode.
+  // Errc::not_found, Errc::archived when its archive is not here, or Errc::corrupt when the bytes do not decode.
   Result<Record> read(Seq seq) const;
 
   // The stored bytes of a record: the tree's entry seq - 1.
@@ -97,11 +126,11 @@ class EventLog {
   // Reads complete nodes; for as long as this object lives.
   ReadNode tree_nodes() const;
 
-  // Calls visit for every record from..to (inclusive) in order, a record that does not decode as its Error;
-  // stops when visit returns false. Errc::io or Errc::corrupt when the store itself cannot be read further.
+  // Calls visit for every record from..to (inclusive) in order, a record that does not decode or whose archive is not
+  // here as its Error; stops when visit returns false. Errc::io or Errc::corrupt when the store itself cannot be read further.
   using Visit = std::function<bool(Seq, const Result<Record>&)>;
   Result<void> scan(Seq from, Seq to, const Visit& visit) const;
-  // The same, as stored: bytes that may not be a record, and what `tree` holds under a seq.
+  // The same, as stored: bytes that may not be a record, and what `tree` holds under a seq. Ends with the first Error.
   using VisitBytes = std::function<bool(Seq, std::string_view bytes)>;
   Result<void> scan_bytes(Seq from, Seq to, const VisitBytes& visit) const;
   Result<void> scan_tree(Seq from, Seq to, const VisitBytes& visit) const;

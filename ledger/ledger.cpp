@@ -39,6 +39,7 @@ struct Ledger::State {
     Proposal proposal;
     Done done;
     bool flush = false;  // write every open count
+    Work work{};         // instead of a proposal
   };
 
   // Constant after open.
@@ -87,6 +88,7 @@ struct Ledger::State {
 
   void run();
   bool wait_for_work(std::unique_lock<std::mutex>& lock);
+  Result<void> run_item(bool flush, Work work);  // queues one and waits for it
   void process(std::deque<Item> items);
   void note_time();
   void propose(Item& item);
@@ -96,6 +98,7 @@ struct Ledger::State {
   void add_unrecorded(Unrecorded& refusals);
   const NodeState* staged_node(const std::string& name) const;
   bool commit();
+  void complete(bool durable);
   void fail(const Error& error);
   bool disk_has_room();
 };
@@ -138,23 +141,35 @@ void Ledger::State::process(std::deque<Item> items) {
     add_unrecorded(unrecorded_overloaded);
     add_unrecorded(unrecorded_unavailable);
   }
+  std::vector<Item> works;
   for (Item& item : items) {
-    if (room || item.flush || item.proposal.use_reserve) {
+    if (item.work) {
+      works.push_back(std::move(item));
+    } else if (room || item.flush || item.proposal.use_reserve) {
       propose(item);
     } else {
       unrecorded_unavailable.count(item.proposal.records, now.stamp);
       completions.push_back({std::move(item.done), *no_space});
     }
   }
-  const bool durable = commit();
+  complete(commit());
+  batch.clear();
+  staged.clear();
+  for (Item& item : works) {
+    const Result<void> done = failed ? Result<void>(*failed) : item.work(*log);
+    if (!done && !failed) fail(done.error());
+    completions.push_back({std::move(item.done), Committed{}});
+    complete(done.has_value());
+  }
+}
+
+void Ledger::State::complete(bool durable) {
   for (Completion& completion : completions) {
     if (!durable) completion.outcome = *failed;
     const Done done = std::move(completion.done);  // let go when called: it may hold on to a connection
     done(std::move(completion.outcome));
   }
   completions.clear();
-  batch.clear();
-  staged.clear();
 }
 
 // Stamps never go back; a wall clock that did, or that jumped, is an event.
@@ -418,19 +433,22 @@ Result<Committed> Ledger::append_and_wait(Proposal proposal) {
   return waiter.wait();
 }
 
-Result<void> Ledger::flush_counts() {
+Result<void> Ledger::State::run_item(bool flush, Work work) {
   Waiter waiter;
   {
-    const std::lock_guard lock(state_->queue_mutex);
-    if (state_->failed) return *state_->failed;
-    if (state_->stopping) return Error{Errc::unavailable, "the server is stopping"};
-    state_->queue.push_back({{}, waiter.done(), true});
+    const std::lock_guard lock(queue_mutex);
+    if (failed) return *failed;
+    if (stopping) return Error{Errc::unavailable, "the server is stopping"};
+    queue.push_back({{}, waiter.done(), flush, std::move(work)});
   }
-  state_->queue_ready.notify_one();
-  const Result<Committed> flushed = waiter.wait();
-  if (!flushed) return flushed.error();
+  queue_ready.notify_one();
+  const Result<Committed> done = waiter.wait();
+  if (!done) return done.error();
   return {};
 }
+
+Result<void> Ledger::flush_counts() { return state_->run_item(true, {}); }
+Result<void> Ledger::with_log(Work work) { return state_->run_item(false, std::move(work)); }
 
 NodeState Ledger::find(std::string_view node) const {
   const std::shared_lock lock(state_->table_mutex);

@@ -80,6 +80,10 @@ class Ledger {
   void append(Proposal proposal, Done done);
   // Blocks until durable; for commands and tests.
   Result<Committed> append_and_wait(Proposal proposal);
+  // Runs `work` on the writer's thread between two batches: for what changes the store besides records. It must be
+  // short; an error of its is a failed write. Blocks until it ran.
+  using Work = std::function<Result<void>(EventLog&)>;
+  Result<void> with_log(Work work);
   // Writes every open count as a record now; returns when they are durable.
   Result<void> flush_counts();
 

@@ -67,6 +67,32 @@ Result<TreeHash> hash_of(std::uint64_t begin, std::uint64_t end, const ReadNode&
 // The largest power of two smaller than count (count > 1).
 std::uint64_t left_part(std::uint64_t count) { return std::bit_floor(count - 1); }
 
+Result<void> add_subset(std::uint64_t begin, std::uint64_t end, const AnyWanted& any, const ReadNode& read,
+                        const std::function<bool(const TreeHash&)>& sink) {
+  if (!any(begin, end)) {
+    const Result<TreeHash> hash = hash_of(begin, end, read);
+    if (!hash) return hash.error();
+    if (!sink(*hash)) return Error{Errc::io, "the proof could not be written"};
+    return {};
+  }
+  if (end - begin == 1) return {};
+  const std::uint64_t middle = begin + left_part(end - begin);
+  if (const Result<void> left = add_subset(begin, middle, any, read, sink); !left) return left;
+  return add_subset(middle, end, any, read, sink);
+}
+
+Result<TreeHash> fold_subset(std::uint64_t begin, std::uint64_t end, const AnyWanted& any, const NextHash& leaf,
+                             const NextHash& other) {
+  if (!any(begin, end)) return other();
+  if (end - begin == 1) return leaf();
+  const std::uint64_t middle = begin + left_part(end - begin);
+  const Result<TreeHash> left = fold_subset(begin, middle, any, leaf, other);
+  if (!left) return left;
+  const Result<TreeHash> right = fold_subset(middle, end, any, leaf, other);
+  if (!right) return right;
+  return node_hash(*left, *right);
+}
+
 }  // namespace
 
 Result<TreeHash> tree_hash_from(std::string_view bytes) {
@@ -77,6 +103,8 @@ Result<TreeHash> tree_hash_from(std::string_view bytes) {
 }
 
 TreeHash leaf_hash(std::string_view entry) { return sha256().of(kLeafPrefix, entry); }
+
+TreeHash sha256_of(std::string_view bytes) { return sha256().of(kNoPrefix, bytes); }
 
 TreeHash node_hash(const TreeHash& left, const TreeHash& right) {
   return sha256().of(kNodePrefix, view_of(left), view_of(right));
@@ -204,6 +232,18 @@ bool shows_consistency(const TreeProof& proof, const TreeHead& from, const TreeH
     last >>= 1;
   }
   return last == 0 && old_root == from.root && new_root == to.root;
+}
+
+Result<void> subset_proof(std::uint64_t size, const AnyWanted& any, const ReadNode& read,
+                          const std::function<bool(const TreeHash&)>& sink) {
+  if (size == 0 || !any(0, size)) return Error{Errc::invalid, "a tree of that size has none of these entries"};
+  return add_subset(0, size, any, read, sink);
+}
+
+Result<TreeHash> root_of_subset(std::uint64_t size, const AnyWanted& any, const NextHash& leaf,
+                                const NextHash& other) {
+  if (size == 0) return Error{Errc::invalid, "an empty tree has no entries"};
+  return fold_subset(0, size, any, leaf, other);
 }
 
 }  // namespace ledger

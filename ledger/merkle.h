@@ -27,6 +27,8 @@ inline std::string_view view_of(const TreeHash& hash) { return {hash.data(), has
 Result<TreeHash> tree_hash_from(std::string_view bytes);
 
 TreeHash leaf_hash(std::string_view entry);
+// SHA-256 of anything else.
+TreeHash sha256_of(std::string_view bytes);
 TreeHash node_hash(const TreeHash& left, const TreeHash& right);
 
 struct TreeHead {
@@ -50,6 +52,8 @@ class TreeEdge {
   void append(const TreeHash& hash, std::vector<TreeHash>* completed = nullptr, unsigned level = 0);
 
   std::uint64_t size() const { return size_; }
+  // The complete subtrees that make it up, the largest first.
+  const std::vector<TreeHash>& peaks() const { return peaks_; }
   TreeHash root() const;
   TreeHead head() const { return {size_, root()}; }
 
@@ -71,5 +75,17 @@ Result<TreeProof> consistency_proof(std::uint64_t from, std::uint64_t to, const 
 // has the one root it can have, and everything grows out of it.
 bool shows_inclusion(const TreeProof& proof, std::uint64_t index, const TreeHash& leaf, const TreeHead& head);
 bool shows_consistency(const TreeProof& proof, const TreeHead& from, const TreeHead& to);
+
+// Many entries of one tree proved together. Going down from the root, what holds none of them is one hash, its root;
+// the proof is these hashes from left to right, so an audit path is shared by all that need it, and a range of entries
+// takes at most two hashes per level. Who checks needs the entries in order and one hash at a time.
+using AnyWanted = std::function<bool(std::uint64_t begin, std::uint64_t end)>;  // among the entries begin..end-1
+// `sink` gets the hashes; false from it is Errc::io. Errc::invalid when nothing is wanted.
+Result<void> subset_proof(std::uint64_t size, const AnyWanted& any, const ReadNode& read,
+                          const std::function<bool(const TreeHash&)>& sink);
+// The root that entries and proof lead to: `leaf` gives the hash of the next entry, `other` the next of the proof;
+// their errors are passed on. Nothing is shown unless both are used up then.
+using NextHash = std::function<Result<TreeHash>()>;
+Result<TreeHash> root_of_subset(std::uint64_t size, const AnyWanted& any, const NextHash& leaf, const NextHash& other);
 
 }  // namespace ledger

@@ -127,4 +127,26 @@ Result<Committed> hold_name(Ledger& ledger, const NodeName& node, const Operator
   return append_action(ledger, node, state.version, BindingHeld{.actor = printable(action.actor, 200)}, action);
 }
 
+Result<Committed> record_export(Ledger& ledger, ExportCreated exported, const OperatorAction& action) {
+  const auto head = static_cast<std::int64_t>(ledger.log().head());
+  if (exported.from < 1 || exported.to < exported.from || exported.to > head)
+    return Error{Errc::invalid, "the log has no records " + std::to_string(exported.from) + " to " +
+                                    std::to_string(exported.to) + "; it ends with " + std::to_string(head)};
+  if (exported.sha256.size() != 64 || exported.sha256.find_first_not_of("0123456789abcdef") != std::string::npos)
+    return Error{Errc::invalid, "sha256 must be a SHA-256, 64 digits in lower-case hex"};
+  if (exported.format.empty() || exported.format != printable(exported.format, 40))
+    return Error{Errc::invalid, "format is missing or too long"};
+  if (action.actor.empty()) return Error{Errc::invalid, "field 'actor' is missing"};
+  exported.actor = printable(action.actor, 200);
+  Record record;
+  record.event = std::move(exported);
+  record.note = printable(action.reason, kMaxReason);
+  record.request_id = action.request_id;
+  record.source = action.source;
+  record.via = action.via;
+  Proposal proposal;
+  proposal.records.push_back(std::move(record));
+  return ledger.append_and_wait(std::move(proposal));
+}
+
 }  // namespace ledger

@@ -31,4 +31,8 @@ Result<Committed> release_binding(Ledger& ledger, const NodeName& node, const Op
 // A free name must not be bound without an operator; a bound one stays with its holder.
 Result<Committed> hold_name(Ledger& ledger, const NodeName& node, const OperatorAction& action);
 
+// Records that a part of the log left the house; `exported.actor` is action.actor. The reason may be empty.
+// Errc::invalid for a range that the log has not, or what is no SHA-256.
+Result<Committed> record_export(Ledger& ledger, ExportCreated exported, const OperatorAction& action);
+
 }  // namespace ledger

@@ -20,6 +20,7 @@ enum class Errc {
   locked,       // another process owns the data directory
   io,           // the operating system refused a read or a write
   corrupt,      // bytes on disk are not what we wrote
+  archived,     // the record is in an archive that is not here, or was removed with it
   unavailable,  // the log cannot record now (fail closed: HTTP 503)
   overloaded,   // a queue is full (HTTP 429)
 };

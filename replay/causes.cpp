@@ -112,6 +112,28 @@ bool is_told_by_one_record(Cause cause) {
   return cause == Cause::kToken || cause == Cause::kStaleCert || cause == Cause::kCredFile || cause == Cause::kSrvState;
 }
 
+// Records of the node are in an archive that is not here. The last word may be among them; and where it is not, what
+// came before may tell another story.
+void weigh_archives(const Facts& facts, Finding& finding) {
+  const Hole* absent = nullptr;
+  for (const Hole& hole : facts.history.holes)
+    if (hole.own) absent = &hole;
+  if (absent == nullptr) return;
+  if (facts.own.empty() || facts.own.back()->record->seq < absent->seq) {
+    finding.cause = Cause::kUnknown;
+    finding.confidence = Confidence::kLow;
+    finding.summary = "the evidence that is here does not decide: the latest records of " + facts.history.node +
+                      " are in an archive that is not here (records " + std::to_string(absent->seq) + " to " +
+                      std::to_string(absent->to) + ")";
+    finding.alternatives.clear();
+    finding.evidence.clear();
+    finding.suspected.reset();
+    return;
+  }
+  if (finding.cause == Cause::kNone || is_told_by_one_record(finding.cause)) return;
+  finding.confidence = finding.confidence == Confidence::kHigh ? Confidence::kMedium : Confidence::kLow;
+}
+
 void weigh_holes(const Facts& facts, Finding& finding) {
   if (finding.confidence != Confidence::kHigh || is_told_by_one_record(finding.cause) || facts.own.empty()) return;
   if (facts.hole_since(facts.own.front()->record->seq) == nullptr) return;
@@ -126,6 +148,7 @@ Finding judge(const Facts& facts) {
     std::optional<Finding> finding = rule.find(facts);
     if (!finding) continue;
     weigh_holes(facts, *finding);
+    weigh_archives(facts, *finding);
     rules::doubt_claims(*finding, facts);
     return std::move(*finding);
   }

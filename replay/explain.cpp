@@ -69,6 +69,11 @@ void warn_of_holes(const History& history, std::vector<std::string>& warnings) {
   constexpr std::size_t kShown = 5;
   for (std::size_t i = 0; i < history.holes.size() && i < kShown; ++i) {
     const Hole& hole = history.holes[i];
+    if (hole.to != 0) {
+      warnings.push_back(printable(hole.reason, 1000) + "; this account lacks " +
+                         (hole.own ? "what they say of this node" : "what they say of its passwords and addresses"));
+      continue;
+    }
     const std::string where =
         hole.line != 0 ? "line " + std::to_string(hole.line) : "record " + std::to_string(hole.seq);
     warnings.push_back(where + " cannot be read and is missing from this account: " + printable(hole.reason, 200));

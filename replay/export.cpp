@@ -4,30 +4,12 @@
 #include <istream>
 
 #include "ledger/event_json.h"
+#include "replay/hole_line.h"
 
 namespace ledger::replay {
 namespace {
 
 constexpr std::size_t kHoles = 1000;
-
-struct Seqs {
-  Seq from = 1, to = 0;
-};
-
-Result<Seqs> seqs_of(const EventLog& log, const ExportRange& range) {
-  Seqs seqs{.from = range.from.seq.value_or(1), .to = std::min(log.head(), range.to.seq.value_or(UINT64_MAX))};
-  if (range.from.time) {
-    const Result<Seq> before = last_seq_until(log, Time{range.from.time->micros - 1});
-    if (!before) return before.error();
-    seqs.from = *before + 1;
-  }
-  if (range.to.time) {
-    const Result<Seq> last = last_seq_until(log, *range.to.time);
-    if (!last) return last.error();
-    seqs.to = std::min(seqs.to, *last);
-  }
-  return seqs;
-}
 
 Error not_written(Seq seq) {
   return {Errc::io, "the export could not be written further than record " + std::to_string(seq) +
@@ -58,10 +40,30 @@ bool write(Record record, const ExportOptions& options, const LineSink& sink, Ex
 
 void add_hole(ExportReport& report, Hole hole) {
   ++report.hole_count;
+  // All that is in one archive which is not here is one hole.
+  if (hole.to != 0 && !report.holes.empty() && report.holes.back().to != 0 && report.holes.back().reason == hole.reason) {
+    report.holes.back().to = hole.to;
+    return;
+  }
   if (report.holes.size() < kHoles) report.holes.push_back(std::move(hole));
 }
 
 }  // namespace
+
+Result<Seqs> seqs_of(const EventLog& log, const ExportRange& range) {
+  Seqs seqs{.from = range.from.seq.value_or(1), .to = std::min(log.head(), range.to.seq.value_or(UINT64_MAX))};
+  if (range.from.time) {
+    const Result<Seq> before = last_seq_until(log, Time{range.from.time->micros - 1});
+    if (!before) return before.error();
+    seqs.from = *before + 1;
+  }
+  if (range.to.time) {
+    const Result<Seq> last = last_seq_until(log, *range.to.time);
+    if (!last) return last.error();
+    seqs.to = std::min(seqs.to, *last);
+  }
+  return seqs;
+}
 
 std::optional<std::string> export_line(Record record, const ExportOptions& options) {
   if (!admits(options.kinds, record.kind()) || !admits(options.nodes, record.node)) return std::nullopt;
@@ -82,7 +84,11 @@ Result<ExportReport> export_log(const EventLog& log, const ExportOptions& option
     if (record)
       written = write(*record, options, sink, report);
     else
-      add_hole(report, {.seq = seq, .line = 0, .after = last, .reason = record.error().message});
+      add_hole(report, {.seq = seq,
+                        .line = 0,
+                        .after = last,
+                        .reason = record.error().message,
+                        .to = record.error().code == Errc::archived ? seq : 0});
     last = seq;
     return written;
   });
@@ -136,6 +142,8 @@ Result<ExportReport> export_node(const EventLog& log, std::string_view node, con
 Result<void> export_node_history(const EventLog& log, std::string_view node, const LineSink& sink) {
   const Result<ExportReport> report = export_node(log, node, {}, sink);
   if (!report) return report.error();
+  for (const Hole& hole : report->holes)
+    if (!sink(hole_line(hole))) return not_written(hole.seq);
   return {};
 }
 

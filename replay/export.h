@@ -22,6 +22,12 @@ struct ExportRange {
   Cut from, to;  // inclusive; nothing set: from the first, to the last
 };
 
+// What a range means for this log: nothing when `to` is smaller than `from`.
+struct Seqs {
+  Seq from = 1, to = 0;
+};
+Result<Seqs> seqs_of(const EventLog& log, const ExportRange& range);
+
 struct ExportOptions {
   ExportRange range{};
   std::vector<Kind> kinds{};        // empty: all

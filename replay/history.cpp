@@ -11,6 +11,7 @@
 
 #include "ledger/event_json.h"
 #include "ledger/journal.h"
+#include "replay/hole_line.h"
 
 namespace ledger::replay {
 namespace {
@@ -181,13 +182,31 @@ Result<Cut> Cut::parse(std::string_view text, Time now) {
 
 // ---- from a log ------------------------------------------------------------------------------------------
 
+namespace {
+
+std::optional<ArchivedRange> range_of(const EventLog& log, Seq seq) {
+  for (const ArchivedRange& range : log.archived())
+    if (range.holds(seq)) return range;
+  return std::nullopt;
+}
+
+}  // namespace
+
 Result<Seq> last_seq_until(const EventLog& log, Time at) {
   Seq low = 0, high = log.head();  // the answer is in [low, high]
   while (low < high) {
     const Seq middle = low + (high - low + 1) / 2;
-    // A record that cannot be read tells no time: ask its next readable neighbour below `high`.
     Seq probe = middle;
     Result<Record> record = log.read(probe);
+    if (!record && record.error().code == Errc::archived) {
+      const std::optional<ArchivedRange> range = range_of(log, probe);
+      if (range && range->last_time <= at)
+        low = std::max(middle, std::min(range->to, high));
+      else
+        high = std::max(low, (range ? range->from : middle) - 1);
+      continue;
+    }
+    // A record that cannot be read tells no time: ask its next readable neighbour below `high`.
     while (!record && record.error().code != Errc::io && probe < high) record = log.read(++probe);
     if (!record && record.error().code == Errc::io) return record.error();
     if (record && record->time <= at)
@@ -205,14 +224,27 @@ class LogReader {
  public:
   LogReader(const EventLog& log, History& history) : log_(log), history_(history) {}
 
-  // nullopt: a hole, and remembered as one.
-  Result<std::optional<Record>> read(Seq seq) {
+  // nullopt: a hole, and remembered as one. `own`: it is one of the node's.
+  Result<std::optional<Record>> read(Seq seq, bool own = false) {
     Result<Record> record = log_.read(seq);
     if (record) return std::optional<Record>(std::move(*record));
     if (record.error().code == Errc::io) return record.error();
-    if (holes_.insert(seq).second)
+    const auto range = record.error().code == Errc::archived ? range_of(log_, seq) : std::nullopt;
+    if (range)
+      add_absent(*range, own, record.error().message);
+    else if (holes_.insert(seq).second)
       add_hole(history_, {.seq = seq, .line = 0, .after = seq - 1, .reason = record.error().message});
     return std::optional<Record>();
+  }
+
+  // All that is asked of one archive is one hole.
+  void add_absent(const ArchivedRange& range, bool own, const std::string& reason) {
+    const auto known = std::find_if(history_.holes.begin(), history_.holes.end(),
+                                    [&](const Hole& hole) { return hole.to == range.to && hole.seq == range.from; });
+    if (known != history_.holes.end())
+      known->own = known->own || own;
+    else
+      add_hole(history_, {.seq = range.from, .line = 0, .after = range.from - 1, .reason = reason, .to = range.to, .own = own});
   }
 
  private:
@@ -220,6 +252,37 @@ class LogReader {
   History& history_;
   std::set<Seq> holes_;
 };
+
+// What was removed is not even in the index: nobody knows whom it was about.
+void note_removed(const EventLog& log, Seq until, History& history) {
+  Seq from = 0, to = 0;
+  const auto tell = [&] {
+    if (from != 0)
+      history.warnings.push_back("records " + std::to_string(from) + " to " + std::to_string(to) +
+                                 " were removed with their archive (archive_removed): what they said of this node, " +
+                                 "if anything, is not known");
+  };
+  for (const ArchivedRange& range : log.archived()) {
+    if (!range.is_removed() || range.from > until) continue;
+    if (range.from != to + 1) tell(), from = range.from;
+    to = range.to;
+    if (from == 0) from = range.from;
+  }
+  tell();
+}
+
+// The time that is asked for lies within an archive that is not here.
+Result<void> note_absent_end(const EventLog& log, Time at, Seq until, LogReader& reader, const std::string& node) {
+  for (const ArchivedRange& range : log.archived()) {
+    if (range.is_removed() || at < range.first_time || at >= range.last_time || range.to <= until) continue;
+    const auto file = log.archives().file_of(range);
+    if (file || file.error().code != Errc::archived) continue;
+    const Result<std::vector<Seq>> own = log.find(Index::node, node, range.from, range.to, 1);
+    if (!own) return own.error();
+    if (!own->empty()) reader.add_absent(range, true, file.error().message);
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -233,9 +296,12 @@ Result<History> history_from_log(const EventLog& log, std::string_view node, con
     until = std::min(until, *last);
   }
   LogReader reader(log, history);
+  note_removed(log, until, history);
+  if (at.time)
+    if (const auto noted = note_absent_end(log, *at.time, until, reader, history.node); !noted) return noted.error();
   std::map<Key, Record> chosen;
-  const auto take = [&](Seq seq, auto&& wanted) -> Result<void> {
-    Result<std::optional<Record>> record = reader.read(seq);
+  const auto take = [&](Seq seq, auto&& wanted, bool is_nodes = false) -> Result<void> {
+    Result<std::optional<Record>> record = reader.read(seq, is_nodes);
     if (!record) return record.error();
     if (*record && wanted(**record)) chosen.emplace(Key{seq, 0}, std::move(**record));
     return {};
@@ -247,7 +313,7 @@ Result<History> history_from_log(const EventLog& log, std::string_view node, con
   const std::size_t skip_to = own->size() > kOwnLatest ? own->size() - kOwnLatest : 0;
   for (std::size_t i = 0; i < own->size(); ++i) {
     if (i >= kOwnFirst && i < skip_to) continue;
-    if (const Result<void> taken = take((*own)[i], any); !taken) return taken.error();
+    if (const Result<void> taken = take((*own)[i], any, true); !taken) return taken.error();
   }
   note_bound(history, skip_to > kOwnFirst);
   const Ties ties = ties_of(chosen);
@@ -318,6 +384,10 @@ Result<void> each_line(std::istream& in, const Cut& at, const Progress& progress
   while (lines.next(line)) {
     if (progress && lines.number() % 4096 == 0) progress(done_before + lines.bytes(), total);
     if (trim(line).empty()) continue;
+    if (std::optional<Hole> missing = hole_from_line(line)) {
+      hole(std::move(*missing));
+      continue;
+    }
     Result<Record> record = record_from_json(line);
     if (!record) {
       hole(Hole{.seq = 0, .line = lines.number(), .after = last, .reason = record.error().message});

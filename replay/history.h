@@ -56,6 +56,9 @@ struct Hole {
   std::uint64_t line = 0;  // 0: not from a file
   Seq after = 0;           // the last record that was read before it; 0: none
   std::string reason;
+  // Of records in an archive that is not here: it stands for seq..to, and `own` says that the node's are among them.
+  Seq to = 0;
+  bool own = false;
 };
 
 struct History {
@@ -82,7 +85,8 @@ Result<std::ifstream> open_jsonl(const std::filesystem::path& path);
 Result<History> history_from_stream(std::istream& lines, std::string_view node, const Cut& at = {},
                                     const Progress& progress = {});
 
-// The last record of the log with a time up to `at`; 0 when there is none. Relies on times that never go back.
+// The last record of the log with a time up to `at`; 0 when there is none. Relies on times that never go back. Where that
+// is in an archive that is not here, the last before it that can be told.
 Result<Seq> last_seq_until(const EventLog& log, Time at);
 
 }  // namespace ledger::replay

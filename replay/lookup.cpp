@@ -67,7 +67,7 @@ Result<LookedUp> look_up(const EventLog& log, const Lookup& asked) {
     for (const Seq seq : *seqs) {
       Result<Record> record = log.read(seq);
       if (record) found.records.push_back(std::move(*record));
-      else if (record.error().code == Errc::io) return record.error();
+      else if (record.error().code == Errc::io || record.error().code == Errc::archived) return record.error();
     }
   }
   if (found.records.empty()) return not_there(asked);

@@ -37,6 +37,9 @@ constexpr KindMeaning kKinds[] = {
     {Kind::export_created, "success", 2, 1008, 3, "configuration", "access", "get"},
     {Kind::archive_sealed, "success", 2, 1008, 4, "configuration", "change", "update"},
     {Kind::import_finished, "success", 2, 1008, 99, "configuration", "change", "create"},
+    {Kind::legal_hold_placed, "success", 2, 1008, 3, "configuration", "change", "update"},
+    {Kind::legal_hold_lifted, "success", 2, 1008, 3, "configuration", "change", "update"},
+    {Kind::archive_removed, "success", 3, 1008, 4, "configuration", "deletion", "delete"},
 };
 
 std::string safe(std::string_view text) { return printable(text, 200); }
@@ -127,6 +130,18 @@ struct Words {
     say(fmt::format("records {} to {} exported{}", e.from, e.to, by(e.actor)));
   }
   void operator()(const ArchiveSealed& e) const { say(fmt::format("records {} to {} archived", e.from, e.to)); }
+  void operator()(const LegalHoldPlaced& e) const {
+    by_actor(e.actor);
+    say(fmt::format("legal hold {} placed{}{}", safe(e.hold), record.node.empty() ? "" : " on " + node(), by(e.actor)));
+  }
+  void operator()(const LegalHoldLifted& e) const {
+    by_actor(e.actor);
+    say("legal hold " + safe(e.hold) + " lifted" + by(e.actor));
+  }
+  void operator()(const ArchiveRemoved& e) const {
+    by_actor(e.actor);
+    say(fmt::format("the archive of records {} to {} removed{}", e.from, e.to, by(e.actor)));
+  }
   void operator()(const ImportFinished& e) const {
     by_actor(e.actor), m.reason = e.origin;
     say(fmt::format("import of {} finished{}: {} used, {} left out", safe(e.origin), by(e.actor), e.used, e.left_out));

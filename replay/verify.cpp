@@ -9,6 +9,7 @@
 #include <set>
 #include <thread>
 
+#include "ledger/archivist.h"
 #include "ledger/credentials.h"
 #include "ledger/event_codec.h"
 
@@ -34,6 +35,7 @@ std::string_view name_of(Damage damage) {
     case Damage::kCheckpointDiffers: return "checkpoint_differs";
     case Damage::kOtherLog: return "other_log";
     case Damage::kCheckpointBad: return "checkpoint_bad";
+    case Damage::kArchiveDamaged: return "archive_damaged";
   }
   fatal("a damage without a name");
 }
@@ -42,9 +44,14 @@ bool VerifyReport::sound() const {
   return std::all_of(std::begin(counts), std::end(counts), [](std::uint64_t count) { return count == 0; });
 }
 
+bool VerifyReport::complete() const {
+  return std::all_of(unchecked.begin(), unchecked.end(), [](const Unchecked& range) { return range.removed; });
+}
+
 namespace {
 
 constexpr std::uint64_t kShown = 20;
+constexpr std::size_t kMaxArchiveFile = std::size_t{1} << 30;
 constexpr unsigned kChunkLevel = 10;  // records are checked in complete subtrees of this height
 constexpr Seq kChunk = Seq{1} << kChunkLevel;
 constexpr std::size_t kChangedKept = 1000;  // changed records that are looked at closely
@@ -127,11 +134,26 @@ std::vector<TreeHash> hashes_of(std::string_view bytes) {
   return hashes;
 }
 
+// The ranges whose records cannot be had: in order.
+class Absent {
+ public:
+  void add(const ArchivedRange& range) { ranges_.push_back(range); }
+  bool holds(Seq seq) const {
+    const auto after = std::upper_bound(ranges_.begin(), ranges_.end(), seq,
+                                        [](Seq value, const ArchivedRange& range) { return value < range.from; });
+    return after != ranges_.begin() && std::prev(after)->holds(seq);
+  }
+  const std::vector<ArchivedRange>& ranges() const { return ranges_; }
+
+ private:
+  std::vector<ArchivedRange> ranges_;
+};
+
 // Reads one run of seqs and looks at everything that concerns it alone.
 class ChunkReader {
  public:
-  ChunkReader(const EventLog& log, const std::string& key, Seq from, Seq to)
-      : log_(log), chunk_(key), from_(from), to_(to) {}
+  ChunkReader(const EventLog& log, const Absent& absent, const std::string& key, Seq from, Seq to)
+      : log_(log), absent_(absent), chunk_(key), from_(from), to_(to) {}
 
   Chunk read(bool with_tree) {
     if (const Result<void> records = read_records(); !records)
@@ -147,15 +169,16 @@ class ChunkReader {
       bytes_.emplace_hint(bytes_.end(), seq, bytes);
       return true;
     });
-    if (!scanned && scanned.error().code != Errc::corrupt) return scanned.error();
-    // Where a block of the store is damaged, asking for each record tells which are in it.
+    if (!scanned && scanned.error().code != Errc::corrupt && scanned.error().code != Errc::archived)
+      return scanned.error();
+    // Where a block of the store or of an archive is damaged, asking for each record tells which are in it.
     if (!scanned) {
       bytes_.clear();
       for (Seq seq = from_; seq <= to_; ++seq) {
         Result<std::string> bytes = log_.read_bytes(seq);
         if (bytes)
           bytes_.emplace(seq, std::move(*bytes));
-        else if (bytes.error().code == Errc::corrupt)
+        else if (bytes.error().code == Errc::corrupt || bytes.error().code == Errc::archived)
           unreadable_.emplace(seq, bytes.error());
         else if (bytes.error().code != Errc::not_found)
           return bytes.error();
@@ -164,7 +187,7 @@ class ChunkReader {
     for (const auto& [seq, error] : unreadable_) chunk_.records.emplace_back(seq, error);
     for (const auto& [seq, bytes] : bytes_) {
       chunk_.records.emplace_back(seq, decode_at(seq, bytes));
-      if (const Result<Record>& record = chunk_.records.back().second)
+      if (const Result<Record>& record = chunk_.records.back().second; record && !absent_.holds(seq))
         for (const auto& [index, value] : distinct_terms(*record)) chunk_.terms.add(index, value, seq);
     }
     std::sort(chunk_.records.begin(), chunk_.records.end(),
@@ -208,6 +231,7 @@ class ChunkReader {
   }
 
   const EventLog& log_;
+  const Absent& absent_;
   Chunk chunk_;
   Seq from_, to_;
   std::map<Seq, std::string> bytes_;
@@ -217,8 +241,10 @@ class ChunkReader {
 // The chunks of 1..head in order, made by several threads that never are far ahead.
 class ChunkStream {
  public:
-  ChunkStream(const EventLog& log, const std::string& key, Seq head, bool with_tree, unsigned threads)
+  ChunkStream(const EventLog& log, const Absent& absent, const std::string& key, Seq head, bool with_tree,
+              unsigned threads)
       : log_(log),
+        absent_(absent),
         key_(key),
         head_(head),
         with_tree_(with_tree),
@@ -256,7 +282,7 @@ class ChunkStream {
       const Seq number = next_++;
       lock.unlock();
       const Seq from = number * kChunk + 1;
-      Chunk chunk = ChunkReader(log_, key_, from, std::min(head_, from + kChunk - 1)).read(with_tree_);
+      Chunk chunk = ChunkReader(log_, absent_, key_, from, std::min(head_, from + kChunk - 1)).read(with_tree_);
       lock.lock();
       done_.emplace(number, std::move(chunk));
       lock.unlock();
@@ -265,6 +291,7 @@ class ChunkStream {
   }
 
   const EventLog& log_;
+  const Absent& absent_;
   const std::string key_;
   const Seq head_;
   const bool with_tree_;
@@ -289,6 +316,7 @@ class Verifier {
   Result<VerifyReport> run() {
     const unsigned threads =
         options_.threads != 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
+    if (const Result<void> archives = check_archives(); !archives) return archives.error();
     SetSum listed(key_);
     Result<void> walked;
     std::thread index([&] { walked = sum_index(listed); });
@@ -314,10 +342,50 @@ class Verifier {
 
   Result<void> sum_index(SetSum& listed) {
     return log_.each_index_entry([&](Index index, std::string_view value, Seq seq) {
-      listed.add(index, value, seq);
+      if (!absent_.holds(seq)) listed.add(index, value, seq);
       ++index_entries_;
       return true;
     });
+  }
+
+  // ---- archives ------------------------------------------------------------------------------------------
+
+  // Which are here, and whether their files are those that were recorded. What is in them is seen with the records.
+  Result<void> check_archives() {
+    Result<ArchiveTable> table = ArchiveTable::read(log_);
+    if (!table && table.error().code == Errc::io) return table.error();
+    if (!table) table = ArchiveTable{};  // the record that cannot be read is found below
+    const std::vector<ArchivedRange> ranges = log_.archived();
+    for (const ArchivedRange& range : ranges) {
+      const auto file = log_.archives().file_of(range);
+      if (!file && file.error().code != Errc::archived)
+        found(Damage::kArchiveDamaged, range.from, file.error().message);
+      if (!file) {
+        absent_.add(range);
+        report_.unchecked.push_back({range.from, range.to, range.is_removed(), file.error().message});
+      }
+    }
+    for (const auto& [from, archive] : table->archives) check_file(archive);
+    return {};
+  }
+
+  void check_file(const ArchiveTable::Archive& archive) {
+    if (archive.removed != 0 || absent_.holds(archive.from)) return;
+    const std::filesystem::path path = log_.archives().dir() / archive_name(archive.from, archive.to);
+    const Result<std::string> bytes = read_file(path, kMaxArchiveFile);
+    if (!bytes && bytes.error().code == Errc::not_found) return;  // its records are in the store
+    if (bytes && sha256_hex(*bytes) == archive.sha256) {
+      ++report_.archives;
+      return;
+    }
+    std::string what = bytes ? "is not the one that record " + std::to_string(archive.sealed) + " (archive_sealed) names"
+                             : bytes.error().message;
+    const auto file = bytes ? ArchiveFile::of_bytes(*bytes, path.string())
+                            : Result<std::shared_ptr<const ArchiveFile>>(bytes.error());
+    const std::vector<std::string> damage = file ? check_archive(**file, nullptr).damage
+                                                 : std::vector<std::string>{file.error().message};
+    found(Damage::kArchiveDamaged, archive.from,
+          "the archive " + path.string() + " " + what + (damage.empty() ? "" : ": " + damage.front()));
   }
 
   // Records and index entries are both walked; most records have about three entries.
@@ -326,7 +394,7 @@ class Verifier {
   }
 
   Result<void> check_records(unsigned threads) {
-    ChunkStream chunks(log_, key_, report_.head, report_.has_tree, threads);
+    ChunkStream chunks(log_, absent_, key_, report_.head, report_.has_tree, threads);
     while (std::optional<Chunk> chunk = chunks.take()) {
       if (chunk->failed) return *chunk->failed;
       for (const auto& [seq, record] : chunk->records) check_record(seq, record);
@@ -349,11 +417,13 @@ class Verifier {
   }
 
   void check_record(Seq seq, const Result<Record>& record) {
-    ++report_.records;
+    const bool is_absent = !record && record.error().code == Errc::archived && absent_.holds(seq);
+    if (!is_absent) ++report_.records;
     if (seq != next_)
       found(Damage::kGap, next_,
             "records " + std::to_string(next_) + " to " + std::to_string(seq - 1) + " are missing");
     next_ = seq + 1;
+    if (is_absent) return;
     if (!record) {
       unreadable_.insert(seq);
       found(Damage::kUndecodable, seq,
@@ -573,7 +643,7 @@ class Verifier {
   Result<void> check_entries() {
     Result<void> failed;
     const Result<void> walked = log_.each_index_entry([&](Index index, std::string_view value, Seq seq) {
-      if (unreadable_.count(seq) > 0) return true;
+      if (unreadable_.count(seq) > 0 || absent_.holds(seq)) return true;
       const Result<Record> record = log_.read(seq);
       const std::string where = index_name(index, value);
       if (!record && record.error().code == Errc::io) {
@@ -596,6 +666,15 @@ class Verifier {
     return failed;
   }
 
+  // What was removed is not in the index; nobody knows whom it was about.
+  bool may_follow_from_absent(std::string_view name) const {
+    return std::any_of(absent_.ranges().begin(), absent_.ranges().end(), [&](const ArchivedRange& range) {
+      if (range.is_removed()) return true;
+      const Result<std::vector<Seq>> seqs = log_.find(Index::node, name, range.from, range.to, 1);
+      return !seqs || !seqs->empty();
+    });
+  }
+
   Result<void> check_projection() {
     const auto differs = [&](std::string_view name, std::string_view why) {
       found(Damage::kProjectionDiffers, 0,
@@ -608,6 +687,8 @@ class Verifier {
       if (fresh != nullptr) ++stored;
       if (!state)
         differs(name, "cannot be read: " + state.error().message);
+      else if (may_follow_from_absent(name))
+        ++report_.unchecked_nodes;
       else if (fresh == nullptr)
         differs(name, "is there, but no record speaks of that node");
       else if (!(*fresh == *state))
@@ -633,6 +714,7 @@ class Verifier {
   VerifyReport report_;
   NodeTable fresh_;
   std::set<Seq> unreadable_;
+  Absent absent_;
   SetSum expected_terms_;
   std::atomic<std::uint64_t> index_entries_{0};
   Seq next_ = 1;

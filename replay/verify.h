@@ -43,14 +43,22 @@ enum class Damage : std::uint8_t {
   kCheckpointDiffers,  // a checkpoint saw other records
   kOtherLog,           // a checkpoint is of another log
   kCheckpointBad,      // a checkpoint, or the key, cannot be read, or its signature is not right
+  kArchiveDamaged,     // an archive is not what was sealed
 };
-inline constexpr std::size_t kDamages = 18;
+inline constexpr std::size_t kDamages = 19;
 std::string_view name_of(Damage damage);  // "index_missing"
 
 struct DamageFound {
   Damage damage = Damage::kGap;
   Seq seq = 0;       // 0: not about one record
   std::string text;  // a sentence
+};
+
+// Records in an archive that is not here, or was removed: of these only the tree was checked.
+struct Unchecked {
+  Seq from = 0, to = 0;
+  bool removed = false;
+  std::string text;  // why, a sentence
 };
 
 struct VerifyReport {
@@ -62,10 +70,15 @@ struct VerifyReport {
   std::uint64_t checkpoints = 0;   // that agree: signed notes and checkpoint_signed records
   Seq covered = 0;                 // the size of the largest of them
   std::uint64_t lost = 0;          // checkpoints of records that the server knows it has lost (epoch_started)
+  std::uint64_t archives = 0;       // that are here and are what was sealed
+  std::vector<Unchecked> unchecked;
+  std::uint64_t unchecked_nodes = 0;  // whose stored state follows from records that are not here
   std::vector<DamageFound> damage;  // the first 20 of each sort
   std::uint64_t counts[kDamages] = {};  // of each sort, by Damage
   std::uint64_t count(Damage sort) const { return counts[static_cast<std::size_t>(sort)]; }
   bool sound() const;
+  // Everything was looked at but what was removed on purpose.
+  bool complete() const;
 };
 
 // A checkpoint to compare with.

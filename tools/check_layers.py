@@ -22,6 +22,7 @@ OURS = ("ledger", "replay", "api", "tools", "tests")
 # A path that ends in / stands for everything below it.
 BORDERS = [
     ("RocksDB", r"rocksdb/", ("ledger/event_log.cpp",)),
+    ("zstd", r"zstd\.h", ("ledger/archive_file.cpp", "tools/export_file.h")),
     ("cereal", r"cereal/", ("ledger/event_codec.cpp",)),
     ("OpenSSL", r"openssl/",
      ("ledger/credentials.cpp", "ledger/issuer.cpp", "ledger/certificate_request.cpp", "ledger/openssl_handles.h",
@@ -31,6 +32,7 @@ BORDERS = [
     ("Boost.Asio's TLS", r"boost/(asio|beast)/ssl", ("api/listener.cpp", "tools/bench/")),
     ("Boost.Beast", r"boost/beast", ("api/listener.cpp", "api/https_client.cpp", "tools/bench/")),
     ("Boost.Asio", r"boost/asio", ("api/", "tools/bench/")),
+    ("libarchive", r"archive(_entry)?\.h", ("replay/bundle_files.cpp",)),
     ("yaml-cpp", r"yaml-cpp/", ("api/kubeconfig.cpp",)),
     ("CLI11", r"CLI/", ("tools/",)),
     ("spdlog", r"spdlog/", ("api/", "tools/")),

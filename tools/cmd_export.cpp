@@ -11,6 +11,7 @@
 #include "replay/export.h"
 #include "replay/redaction.h"
 #include "replay/triage.h"
+#include "tools/bundle_command.h"
 #include "tools/commands.h"
 #include "tools/export_file.h"
 #include "tools/export_live.h"
@@ -30,6 +31,9 @@ constexpr const char* kFooter =
     "once, whatever was killed when; on standard output a record may come twice after a crash, and none is lost.\n\n"
     "--redact replaces names or addresses by pseudonyms, the same for the same value within an export; with the same\n"
     "--redact-key also in the next one. Notes are left out.\n\n"
+    "With --bundle the records come with what proves them to somebody who has neither the log nor trust in who keeps\n"
+    "it: the signed checkpoint, proofs, sums and a README; `ledger verify-bundle` checks it anywhere. That it was made is\n"
+    "recorded in the log (export_created). Plain exports are recorded with --record only.\n\n"
     "--follow goes on with new records until it is stopped (Ctrl-C, SIGTERM), beside a server that runs, stops or starts.\n"
     "--send-to brings them to a consumer, with or without --follow, and tries again until they are taken:\n"
     "  tcp://host:601 tls://host:6514   syslog in octet-counted frames; every other format as lines. TCP has no answers:\n"
@@ -49,18 +53,32 @@ constexpr const char* kFooter =
     "  ledger export --kind password_rejected,token_rejected --format csv --output refused.csv\n"
     "  ledger export --cause REBUILT > rebuilt.jsonl           records of the nodes whose explanation says so now\n"
     "  ledger export --input june.jsonl --format csv --output june.csv     an export in another form, anywhere\n"
-    "  ledger export --node web-1 --output web-1.jsonl && ledger replay --node web-1 --input web-1.jsonl\n\n"
+    "  ledger export --node web-1 --output web-1.jsonl && ledger replay --node web-1 --input web-1.jsonl\n"
+    "  ledger export --bundle june.tar.zst --from 2024-06-01T00:00:00Z --to 2024-06-30T23:59:59Z\n"
+    "  ledger export --bundle july --since-bundle june.tar.zst        what came since\n\n"
     "Exit status: 0 complete, or stopped by a signal; 1 failed or some records could not be read; 2 wrong usage.\n";
 
 struct Arguments {
-  std::string data_dir = kDefaultDataDir, format = "jsonl", from, to, node, cause, input, output, cursor, redact_key;
+  std::string data_dir = kDefaultDataDir, format = "jsonl", from, to, node, cause, input, output, cursor, redact_key, archives;
   std::vector<std::string> kinds, redact;
   std::optional<Seq> after_seq;
   bool zstd = false;
+  BundleArguments bundle;
   LiveExport live;  // --follow, --send-to and what belongs to it
 
   bool is_live() const { return live.follow || !live.destination.url.empty(); }
 };
+
+BundleRequest bundle_request(const Arguments& arguments, const replay::ExportOptions& options) {
+  BundleRequest request{.data_dir = arguments.data_dir,
+                        .what = options,
+                        .node = arguments.node,
+                        .cause = arguments.cause,
+                        .redacted = arguments.redact,
+                        .arguments = arguments.bundle};
+  if (request.arguments.actor.empty()) request.arguments.actor = default_actor();
+  return request;
+}
 
 Result<replay::ExportRange> range_of(const Arguments& arguments) {
   replay::ExportRange range;
@@ -139,9 +157,14 @@ Result<replay::ExportReport> write_records(const EventLog& log, const Arguments&
 
 int tell_report(const replay::ExportReport& report, const Arguments& arguments, bool to_file) {
   for (const replay::Hole& hole : report.holes)
-    std::fprintf(stderr, "ledger: %s %llu is not in the export: %s\n", hole.line != 0 ? "line" : "record",
-                 static_cast<unsigned long long>(hole.line != 0 ? hole.line : hole.seq),
-                 printable(hole.reason, 300).c_str());
+    if (hole.to != 0)
+      std::fprintf(stderr, "ledger: records %llu to %llu are not all in the export: %s\n",
+                   static_cast<unsigned long long>(hole.seq), static_cast<unsigned long long>(hole.to),
+                   printable(hole.reason, 1000).c_str());
+    else
+      std::fprintf(stderr, "ledger: %s %llu is not in the export: %s\n", hole.line != 0 ? "line" : "record",
+                   static_cast<unsigned long long>(hole.line != 0 ? hole.line : hole.seq),
+                   printable(hole.reason, 300).c_str());
   if (report.hole_count > 0)
     return fail({Errc::corrupt, std::to_string(report.hole_count) +
                                     " record(s) could not be read" +
@@ -204,7 +227,8 @@ int run(Arguments& arguments) {
   if (!options) return fail(options.error()), 2;
   if (arguments.is_live()) return run_live(arguments, std::move(*options));
   if (!arguments.input.empty()) return run_from_file(arguments, *options);
-  const auto log = EventLog::follow({.dir = std::filesystem::path(arguments.data_dir) / "events"});
+  const auto log = EventLog::follow(
+      {.dir = std::filesystem::path(arguments.data_dir) / "events", .archives = arguments.archives});
   if (!log) return fail(log.error());
   options->source.log = (*log)->id();
   if (!arguments.cause.empty()) {
@@ -212,6 +236,8 @@ int run(Arguments& arguments) {
     if (!nodes) return fail(nodes.error());
     options->nodes = std::move(*nodes);
   }
+  const BundleRequest request = bundle_request(arguments, *options);
+  if (!arguments.bundle.path.empty()) return make_bundle(**log, request);
   std::optional<ExportCursor> cursor;
   if (!arguments.cursor.empty()) {
     Result<ExportCursor> read = ExportCursor::resume(arguments.cursor, **log, arguments.format);
@@ -232,7 +258,10 @@ int run(Arguments& arguments) {
     cursor->bytes = *bytes;
     if (const Result<void> kept = cursor->write(arguments.cursor); !kept) return fail(kept.error());
   }
-  return tell_report(*report, arguments, !out->is_stdout());
+  const int told = tell_report(*report, arguments, !out->is_stdout());
+  if (told != 0 || !arguments.bundle.record) return told;
+  return record_file(arguments.data_dir, *report, arguments.format, arguments.output, filter_in_words(request, false),
+                     request.arguments.actor);
 }
 
 }  // namespace
@@ -242,6 +271,7 @@ void add_export(CLI::App& app, int& exit_code) {
   command->footer(kFooter);
   auto arguments = std::make_shared<Arguments>();
   command->add_option("--data-dir", arguments->data_dir, "The server's data directory")->capture_default_str();
+  command->add_option("--archives", arguments->archives, kArchivesHelp);
   command->add_option("--format", arguments->format, "Of the export")
       ->check(CLI::IsMember(replay::audit_format_names()))
       ->capture_default_str();
@@ -284,6 +314,7 @@ void add_export(CLI::App& app, int& exit_code) {
   command->add_option("--max-pause", live.longest_pause_s, "Longest time between two attempts, in seconds")
       ->check(CLI::Range(1, 3600))
       ->capture_default_str();
+  add_bundle_options(*command, arguments->bundle);
   command->callback([arguments, &exit_code] { exit_code = run(*arguments); });
 }
 

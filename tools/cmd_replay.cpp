@@ -217,6 +217,7 @@ void add_replay(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<Arguments>();
   command->add_option("--node", arguments->node, "Node name");
   command->add_option("--data-dir", arguments->from.data_dir, "The server's data directory")->capture_default_str();
+  command->add_option("--archives", arguments->from.archives, kArchivesHelp);
   CLI::Option* input =
       command->add_option("--input", arguments->from.input, "A JSON Lines file instead, - for standard input");
   command->add_option("--server", arguments->from.server, "Ask a running server instead, https://host:port")

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "api/server.h"
+#include "replay/history.h"
 #include "tools/commands.h"
 
 namespace ledger::tools {
@@ -35,7 +36,7 @@ struct Arguments {
   std::uint16_t supervisor_port = 0;
   CLI::Option* supervisor_port_given = nullptr;
   std::string token, token_file, agent_token, agent_token_file;
-  std::string watch_kubeconfig;
+  std::string watch_kubeconfig, retain_age;
   std::string log_level = "info";
 };
 
@@ -62,6 +63,7 @@ int serve(Arguments& arguments) {
   options.program = *program;
   if (arguments.supervisor_port_given->count() > 0) options.supervisor_port = arguments.supervisor_port;
   options.watch_nodes.path = arguments.watch_kubeconfig;
+  if (!arguments.retain_age.empty()) options.retain_age_s = replay::seconds_of_span(arguments.retain_age);
   Result<Secret> token = given_secret(arguments.token, arguments.token_file, "--token-file");
   if (!token) return fail(token.error());
   Result<Secret> agent_token =
@@ -156,6 +158,18 @@ void add_serve(CLI::App& app, int& exit_code) {
   checkpoints->add_option("--checkpoint-ca", server.checkpoint_ca,
                           "CA certificate of these https addresses (default: those the system\n"
                           "trusts)");
+
+  auto* retention = command->add_option_group(
+      "Retention", "Old records go into <data-dir>/archives (ledger archive --help); without these all stay");
+  retention->add_option("--retain-age", arguments->retain_age, "Records older than this: 90d, 24h")
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            return replay::seconds_of_span(text) ? std::string() : std::string("a span is like 90d, 24h or 30m");
+          },
+          ""));
+  retention->add_option("--retain-size", server.retain_bytes,
+                        "The oldest records when all take more than this on the disk: 10GiB")
+      ->transform(CLI::AsSizeValue(false));
 
   auto* running = command->add_option_group("Running", "");
   running->add_option("--server-name", server.server_name, "Name of this server in records (default: host name)");

@@ -28,13 +28,15 @@ constexpr const char* kFooter =
     "Examples:\n"
     "  ledger verify\n"
     "  ledger verify --data-dir /srv/ledger --format json\n\n"
-    "Exit status: 0 sound, 1 damaged or unreadable, 2 wrong usage.\n";
+    "Records in an archive that is not here cannot be checked; those are named.\n\n"
+    "Exit status: 0 sound, 1 damaged or unreadable, 2 wrong usage, 3 sound as far as it could be\n"
+    "checked: archives are not here that nobody removed (ledger archive list).\n";
 
 struct Arguments {
   std::string data_dir = kDefaultDataDir;
   std::string format = "text";
   std::vector<std::string> against;
-  std::string key;
+  std::string key, archives;
   unsigned threads = 0;
 };
 
@@ -52,6 +54,10 @@ json::object to_json(const replay::VerifyReport& report) {
                                   {"seq", found.seq != 0 ? json::value(found.seq) : json::value(nullptr)},
                                   {"text", found.text}});
   }
+  json::array unchecked;
+  for (const replay::Unchecked& range : report.unchecked)
+    unchecked.push_back(
+        json::object{{"from", range.from}, {"to", range.to}, {"removed", range.removed}, {"text", range.text}});
   return {{"ledger", report.ledger},
           {"sound", report.sound()},
           {"head", report.head},
@@ -64,6 +70,10 @@ json::object to_json(const replay::VerifyReport& report) {
           {"checkpoints", report.checkpoints},
           {"covered", report.covered},
           {"lost_checkpoints", report.lost},
+          {"archives", report.archives},
+          {"complete", report.complete()},
+          {"unchecked", std::move(unchecked)},
+          {"unchecked_nodes", report.unchecked_nodes},
           {"counts", std::move(counts)},
           {"damage", std::move(damage)}};
 }
@@ -82,12 +92,18 @@ void print_text(const replay::VerifyReport& report) {
   if (report.lost > 0)
     std::printf("%llu checkpoints saw records that this log has lost; the server knows (epoch_started)\n",
                 number(report.lost));
+  if (report.archives > 0) std::printf("archives: %llu are what was sealed\n", number(report.archives));
+  for (const replay::Unchecked& range : report.unchecked) std::printf("  not checked: %s\n", range.text.c_str());
+  if (report.unchecked_nodes > 0)
+    std::printf("  not checked: the stored state of %llu nodes, which follows from such records\n",
+                number(report.unchecked_nodes));
   for (const replay::DamageFound& found : report.damage) std::printf("  %s\n", found.text.c_str());
   for (std::size_t i = 0; i < replay::kDamages; ++i)
     if (const auto sort = static_cast<replay::Damage>(i); report.count(sort) > 0)
       std::printf("  %.*s: %llu\n", static_cast<int>(replay::name_of(sort).size()), replay::name_of(sort).data(),
                   number(report.count(sort)));
-  std::printf(report.sound() ? "sound\n"
+  std::printf(report.sound() && !report.complete() ? "sound as far as it could be checked: archives are not here\n"
+              : report.sound() ? "sound\n"
                              : "DAMAGED: keep a copy of the data directory as it is before anything else\n");
 }
 
@@ -105,7 +121,7 @@ int run(const Arguments& arguments) {
   for (const std::string& file : arguments.against)
     if (const auto added = replay::add_checkpoints(options, data_dir, file, key); !added)
       return fail(added.error());
-  const auto log = EventLog::follow({.dir = data_dir / "events"});
+  const auto log = EventLog::follow({.dir = data_dir / "events", .archives = arguments.archives});
   if (!log) return fail(log.error());
   Result<replay::VerifyReport> report = [&] {
     ProgressLine progress("verifying");
@@ -116,7 +132,7 @@ int run(const Arguments& arguments) {
     std::printf("%s\n", json::serialize(to_json(*report)).c_str());
   else
     print_text(*report);
-  return report->sound() ? 0 : 1;
+  return !report->sound() ? 1 : report->complete() ? 0 : 3;
 }
 
 }  // namespace
@@ -126,6 +142,7 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->footer(kFooter);
   auto arguments = std::make_shared<Arguments>();
   command->add_option("--data-dir", arguments->data_dir, "The server's data directory")->capture_default_str();
+  command->add_option("--archives", arguments->archives, kArchivesHelp);
   command->add_option("--against", arguments->against,
                       "File with a checkpoint that was kept elsewhere (repeatable)");
   command->add_option(

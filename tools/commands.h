@@ -13,6 +13,8 @@
 namespace ledger::tools {
 
 inline constexpr const char* kDefaultDataDir = "/var/lib/ledger";
+// Of --archives, where a command reads old records.
+inline constexpr const char* kArchivesHelp = "Where the archives are (default: <data-dir>/archives)";
 
 void add_serve(CLI::App& app, int& exit_code);
 void add_adopt(CLI::App& app, int& exit_code);
@@ -25,6 +27,8 @@ void add_export(CLI::App& app, int& exit_code);
 void add_verify(CLI::App& app, int& exit_code);
 void add_prove(CLI::App& app, int& exit_code);
 void add_verify_proof(CLI::App& app, int& exit_code);
+void add_archive(CLI::App& app, int& exit_code);
+void add_verify_bundle(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
 void add_agent(CLI::App& app, int& exit_code);
 void add_import(CLI::App& app, int& exit_code);

@@ -18,7 +18,8 @@ Result<HistorySource> HistorySource::open(const Options& options) {
     if (!file) return file.error();
     source.file_ = std::move(*file);
   } else if (options.server.empty()) {
-    auto log = EventLog::follow({.dir = std::filesystem::path(options.data_dir) / "events"});
+    auto log = EventLog::follow(
+        {.dir = std::filesystem::path(options.data_dir) / "events", .archives = options.archives});
     if (!log) return log.error();
     source.log_ = std::move(*log);
   }

@@ -19,6 +19,7 @@ class HistorySource {
     std::string data_dir;
     std::string input;   // not empty: this file, "-" for standard input
     std::string server;  // not empty: this server
+    std::string archives{};  // of data_dir; empty: beside its log
   };
   static Result<HistorySource> open(const Options& options);
 

@@ -91,6 +91,8 @@ int main(int argc, char** argv) {
   ledger::tools::add_verify(app, exit_code);
   ledger::tools::add_prove(app, exit_code);
   ledger::tools::add_verify_proof(app, exit_code);
+  ledger::tools::add_archive(app, exit_code);
+  ledger::tools::add_verify_bundle(app, exit_code);
   ledger::tools::add_token(app, exit_code);
   ledger::tools::add_agent(app, exit_code);
   ledger::tools::add_import(app, exit_code);

@@ -78,7 +78,7 @@ class DeliveryTest : public testing::Test {
     }
     return waits;
   }
-  test::MemoryLog log;
+  replay::test::MemoryLog log;
   Consumer consumer;
   std::vector<DeliveryMark> kept;
   std::vector<std::string> told;
@@ -188,7 +188,7 @@ TEST_F(DeliveryTest, ADestinationThatEndsIsTheEnd) {
 // Whatever a consumer does and whenever the process is killed: nothing is skipped, each batch is in order, and a consumer
 // who drops doubles by id has every record once.
 RC_GTEST_PROP(Delivery, NothingIsSkippedWhateverHappens, ()) {
-  test::MemoryLog log;
+  replay::test::MemoryLog log;
   Consumer consumer;
   consumer.acknowledging = *rc::gen::arbitrary<bool>();
   consumer.arrives_anyway = true;  // an answer that is lost says nothing about the records

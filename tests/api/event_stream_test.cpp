@@ -250,8 +250,13 @@ TEST(EventStream, ThereIsABoundAndWhoLeavesMakesRoom) {
 // More than the two ends of a socket hold.
 void fill(RunningServer& server) {
   server.stop();
-  const auto ledger = Ledger::open({.log = {.dir = server.data_dir() / "events"}, .server_name = "srv"});
-  ASSERT_TRUE(ledger) << ledger.error().message;
+  Ledger::Options options;
+  options.log.dir = server.data_dir() / "events";
+  options.server_name = "srv";
+  options.min_free_bytes = 0;
+  auto opened = Ledger::open(std::move(options));
+  ASSERT_TRUE(opened) << opened.error().message;
+  std::unique_ptr<Ledger> ledger = std::move(*opened);
   for (int batch = 0; batch < 40; ++batch) {
     Proposal proposal;
     for (int i = 0; i < 500; ++i) {
@@ -261,9 +266,10 @@ void fill(RunningServer& server) {
       record.note = std::string(600, 'x');
       proposal.records.push_back(std::move(record));
     }
-    ASSERT_TRUE((*ledger)->append_and_wait(std::move(proposal)));
+    ASSERT_TRUE(ledger->append_and_wait(std::move(proposal)));
   }
-  ASSERT_TRUE((*ledger)->close());
+  ASSERT_TRUE(ledger->close());
+  ledger.reset();
   server.start();
 }
 

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "ledger/credentials.h"
@@ -304,6 +306,78 @@ TEST(MerkleTest, QuestionsThatHaveNoAnswer) {
   EXPECT_EQ(inclusion_proof(0, 9, tree.read()).error().code, Errc::not_found) << "the node's error is passed on";
   EXPECT_EQ(TreeEdge::load(4, tree.read()).error().code, Errc::not_found);
   EXPECT_EQ(tree_hash_from("short").error().code, Errc::invalid);
+}
+
+// The root that some entries of the tree and a proof for them lead to, and whether both were used up.
+struct Folded {
+  std::optional<TreeHash> root;
+  bool used_up = false;
+};
+AnyWanted any_of(const std::vector<std::uint64_t>& wanted) {
+  return [&wanted](std::uint64_t begin, std::uint64_t end) {
+    const auto first = std::lower_bound(wanted.begin(), wanted.end(), begin);
+    return first != wanted.end() && *first < end;
+  };
+}
+Folded fold(const Entries& entries, const std::vector<std::uint64_t>& wanted, const TreeProof& proof, std::uint64_t size) {
+  std::size_t entry = 0, hash = 0;
+  const Error none{Errc::not_found, "no more"};
+  const Result<TreeHash> root = root_of_subset(
+      size, any_of(wanted),
+      [&]() -> Result<TreeHash> {
+        if (entry == wanted.size()) return none;
+        return leaf_hash(entries[wanted[entry++]]);
+      },
+      [&]() -> Result<TreeHash> {
+        if (hash == proof.size()) return none;
+        return proof[hash++];
+      });
+  Folded folded;
+  if (root) folded.root = *root;
+  folded.used_up = entry == wanted.size() && hash == proof.size();
+  return folded;
+}
+
+TEST(MerkleTest, EverySubsetOfASmallTreeIsProvedAndNothingElse) {
+  const Entries entries = some_entries(9);
+  KeptTree tree(entries);
+  for (std::uint64_t size = 1; size <= entries.size(); ++size) {
+    const TreeHash root = naive_root(first(entries, size));
+    for (std::uint64_t bits = 1; bits < std::uint64_t{1} << size; ++bits) {
+      std::vector<std::uint64_t> wanted;
+      for (std::uint64_t i = 0; i < size; ++i)
+        if ((bits >> i & 1) != 0) wanted.push_back(i);
+      TreeProof proof;
+      const auto keep = [&](const TreeHash& hash) { return proof.push_back(hash), true; };
+      ASSERT_TRUE(subset_proof(size, any_of(wanted), tree.read(), keep).has_value());
+      const Folded folded = fold(entries, wanted, proof, size);
+      ASSERT_TRUE(folded.root && folded.used_up);
+      ASSERT_EQ(*folded.root, root);
+      ASSERT_LE(proof.size(), wanted.size() * 4);
+      // Another entry, another place, a hash less, a hash changed.
+      Entries changed = entries;
+      changed[wanted.front()] += "x";
+      EXPECT_NE(*fold(changed, wanted, proof, size).root, root);
+      if (proof.empty()) continue;
+      TreeProof shorter(proof.begin(), proof.end() - 1), other = proof;
+      other.back()[0] = static_cast<char>(other.back()[0] ^ 1);
+      EXPECT_FALSE(fold(entries, wanted, shorter, size).root.has_value());
+      EXPECT_NE(*fold(entries, wanted, other, size).root, root);
+    }
+  }
+}
+
+// A range costs two hashes a level however long it is.
+TEST(MerkleTest, ARangeIsProvedWithFewHashes) {
+  KeptTree tree(some_entries(10'000));
+  const auto range = [](std::uint64_t begin, std::uint64_t end) { return begin < 7'777 && end > 1'234; };
+  std::size_t hashes = 0;
+  ASSERT_TRUE(subset_proof(9'999, range, tree.read(), [&](const TreeHash&) { return ++hashes, true; }).has_value());
+  EXPECT_LE(hashes, 28U);
+  EXPECT_EQ(subset_proof(9'999, range, tree.read(), [](const TreeHash&) { return false; }).error().code, Errc::io);
+  const auto nothing = [](std::uint64_t, std::uint64_t) { return false; };
+  EXPECT_EQ(subset_proof(9, nothing, tree.read(), [](const TreeHash&) { return true; }).error().code, Errc::invalid);
+  EXPECT_EQ(subset_proof(0, range, tree.read(), [](const TreeHash&) { return true; }).error().code, Errc::invalid);
 }
 
 }  // namespace

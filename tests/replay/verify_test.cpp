@@ -12,7 +12,9 @@
 namespace ledger::replay {
 namespace {
 
-using namespace test;
+using test::stored_key;
+using test::StoredFamily;
+using enum test::StoredFamily;
 using ::testing::HasSubstr;
 
 // A log with a past, and a way to reach below EventLog and spoil it.

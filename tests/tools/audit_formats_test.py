@@ -63,6 +63,11 @@ def everything():
 
 
 class AuditFormats(unittest.TestCase):
+    def test_no_kind_is_left_out(self):
+        rows = re.findall(r"^    \{Kind::(\w+),", (SOURCE / "replay" / "meaning.cpp").read_text(), re.MULTILINE)
+        self.assertEqual(sorted(record["kind"] for record in golden()), sorted(rows))
+        self.assertTrue({"export_created", "archive_sealed", "checkpoint_signed"} <= set(rows))
+
     def schemas(self, fmt, document):
         return "ocsf_%d" % document["class_uid"] if fmt == "ocsf" else fmt
 

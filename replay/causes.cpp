@@ -128,6 +128,7 @@ void weigh_archives(const Facts& facts, Finding& finding) {
     finding.alternatives.clear();
     finding.evidence.clear();
     finding.suspected.reset();
+    finding.warnings.clear();  // they judge what is not the whole
     return;
   }
   if (finding.cause == Cause::kNone || is_told_by_one_record(finding.cause)) return;

@@ -151,6 +151,7 @@ TEST_F(ArchivedLog, WithoutItsArchivesItSaysWhatItDoesNotKnow) {
   const Explanation then = explain_at("web-1", 18);
   EXPECT_EQ(then.cause, Cause::kUnknown);
   EXPECT_EQ(then.confidence, Confidence::kLow);
+  EXPECT_THAT(then.warnings, Each(HasSubstr("which is not in")));
   EXPECT_THAT(then.summary, HasSubstr("the latest records of web-1 are in an archive that is not here"));
   const auto by_time =
       history_from_log(log(), "web-1", Cut{.seq = {}, .time = clock_.now().plus_seconds(-2 * 86400)});

@@ -141,7 +141,8 @@ class AuditFormats(unittest.TestCase):
         self.assertEqual(kinds, {"token_revoked", "tls_failed"})
         seqs = [json.loads(line)["seq"] for line in lines_of(minimal(), "--from", "3", "--to", "5")]
         self.assertEqual(seqs, [3, 4, 5])
-        self.assertEqual([json.loads(line)["seq"] for line in lines_of(minimal(), "--after-seq", "25")], [26, 27, 28])
+        self.assertEqual([json.loads(line)["seq"] for line in lines_of(minimal(), "--after-seq", "25")],
+                         list(range(26, len(minimal()) + 1)))
 
     def test_zstd(self):
         plain = export(golden())

@@ -25,6 +25,8 @@ constexpr const char* kBackupFooter =
     "back, and its root is compared with the newest signed checkpoint: damage in the log does not get\n"
     "into the backup. A backup that has records which the log has no more is never written to: it is\n"
     "the evidence that the log went back.\n\n"
+    "A first backup needs every record: it cannot be begun once an archive was removed for good. One\n"
+    "that was begun before goes on, and keeps what was removed.\n\n"
     "A backup is a directory that every reading command takes as --data-dir: ledger verify (reads all of\n"
     "it), replay, diff, export. `ledger serve` does not start on it: ledger restore makes a data\n"
     "directory of it.\n\n"

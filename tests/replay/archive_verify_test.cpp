@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <sstream>
 
@@ -256,9 +257,12 @@ TEST_F(ArchivedLog, WhatWasRemovedIsSaidAndTheRestStillProves) {
 TEST_F(ArchivedLog, ItsTailPassesOverNothingThatMayComeBack) {
   const std::string all = exported();
   seal();
+  // Opened each time: who has an archive open goes on reading it, wherever the file is moved.
   const auto tail = [&](Seq after) {
+    const auto follower = EventLog::follow(options_.log);
+    if (!follower) fatal(follower.error().message);
     std::string lines;
-    const auto piece = read_tail(log(), after, {}, {.until = head_});
+    const auto piece = read_tail(**follower, after, {}, {.until = head_});
     EXPECT_TRUE(piece) << piece.error().message;
     for (const TailLine& line : piece->lines) lines += line.text;
     return std::pair(*piece, lines);
@@ -284,7 +288,8 @@ TEST_F(ArchivedLog, ItsTailPassesOverNothingThatMayComeBack) {
   ASSERT_FALSE(rest.holes.empty());
   EXPECT_THAT(rest.holes.back().reason, HasSubstr("removed"));
   EXPECT_EQ(rest.holes.back().to, 20u);
-  EXPECT_LE(rest.holes.size(), 4u) << "not one for each record";
+  const auto kept = std::count_if(rest.lines.begin(), rest.lines.end(), [](const TailLine& line) { return line.seq <= 20; });
+  EXPECT_LE(rest.holes.size(), static_cast<std::size_t>(kept) + 2) << "one for each run, not for each record";
 }
 
 TEST_F(ArchivedLog, TheHoldIsPartOfTheNodesHistory) {

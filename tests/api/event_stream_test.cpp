@@ -291,9 +291,11 @@ TEST(EventStream, WhoDoesNotReadHoldsNobody) {
   Stream reader(server, "?after=0");
   for (int i = 0; i < 20; ++i)
     ASSERT_EQ(server.join("web-" + std::to_string(i), "pw" + std::to_string(i)).status, 200);
-  const std::size_t all = all_seqs(server).size();
-  ASSERT_TRUE(eventually([&] { return reader.count() == all; }));
-  EXPECT_EQ(reader.seqs(), all_seqs(server));
+  const auto all = all_seqs(server);  // of now: a checkpoint may still be recorded
+  ASSERT_TRUE(eventually([&] { return reader.count() >= all.size(); }));
+  auto seen = reader.seqs();
+  seen.resize(all.size());
+  EXPECT_EQ(seen, all);
   reader.leave();
   const auto began = std::chrono::steady_clock::now();
   EXPECT_TRUE(server.stop());

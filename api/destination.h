@@ -39,7 +39,7 @@ struct Attempt {
 };
 
 // How a consumer went while nothing was being sent. In order: it had read all that it was sent, for a socket that
-// is closed with unread bytes is reset.
+// is closed with unread bytes is reset, and had some time to store it.
 struct Departure {
   std::string why{};  // empty: as far as we know it is there
   bool in_order = false;

@@ -148,6 +148,18 @@ HttpResponse to_http(Response&& response, unsigned version, bool keep_alive) {
   return out;
 }
 
+// Of an answer whose body comes in chunks.
+http::response<http::empty_body> stream_head(const Response& response) {
+  http::response<http::empty_body> head{http::status::ok, 11};
+  head.set(http::field::server, "ledger");
+  head.set(http::field::date, http_date());
+  head.set(http::field::content_type, response.content_type);
+  for (const auto& [name, value] : response.headers) head.set(name, value);
+  head.chunked(true);
+  head.keep_alive(false);
+  return head;
+}
+
 }  // namespace
 
 // ---- shared state ----------------------------------------------------------------------------------------
@@ -515,13 +527,7 @@ asio::awaitable<void> Connection::say_goodbye() {
 
 // A Kubernetes watch: one event, then silence until the time is over, the peer leaves or the server stops.
 asio::awaitable<void> Connection::serve_stream(Response response) {
-  http::response<http::empty_body> head{http::status::ok, 11};
-  head.set(http::field::server, "ledger");
-  head.set(http::field::date, http_date());
-  head.set(http::field::content_type, response.content_type);
-  for (const auto& [name, value] : response.headers) head.set(name, value);
-  head.chunked(true);
-  head.keep_alive(false);
+  http::response<http::empty_body> head = stream_head(response);
   http::response_serializer<http::empty_body> serializer{head};
   socket().expires_after(server_->limits.reply);
   error_code error;
@@ -555,13 +561,7 @@ asio::awaitable<void> Connection::serve_stream(Response response) {
 // Piece by piece. The peer has nothing to say meanwhile: when its side of the socket becomes readable it has left, and
 // our stop cancels the wait for that; either ends the stream.
 asio::awaitable<void> Connection::serve_source(Response response) {
-  http::response<http::empty_body> head{http::status::ok, 11};
-  head.set(http::field::server, "ledger");
-  head.set(http::field::date, http_date());
-  head.set(http::field::content_type, response.content_type);
-  for (const auto& [name, value] : response.headers) head.set(name, value);
-  head.chunked(true);
-  head.keep_alive(false);
+  http::response<http::empty_body> head = stream_head(response);
   http::response_serializer<http::empty_body> serializer{head};
   socket().expires_after(server_->limits.reply);
   error_code error;

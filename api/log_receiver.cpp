@@ -10,6 +10,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t kAtOnce = 8 << 10;  // bytes that must go within one timeout
 constexpr std::chrono::milliseconds kLook{5};
 constexpr std::chrono::seconds kFarewell{5};  // for the receiver's own end, after ours
+// What a receiver has read it may still lose when it is killed; who leaves this long after the last record has not.
+constexpr std::chrono::seconds kDigested{10};
 
 class LogReceiver : public Destination {
  public:
@@ -34,6 +36,7 @@ class LogReceiver : public Destination {
       if (out.size() < kAtOnce && &line != &batch.lines.back()) continue;
       link_->set_deadline(Clock::now() + timeout_);
       if (!link_->write(out)) return lose();
+      written_ = Clock::now();
       out.clear();
     }
     return wait_until_acknowledged();
@@ -41,7 +44,7 @@ class LogReceiver : public Destination {
 
   Departure gone() override {
     if (!link_ || !heard_the_end(std::chrono::milliseconds(0))) return {};
-    const bool in_order = link_->ended();
+    const bool in_order = link_->ended() && Clock::now() - written_ >= kDigested;
     return {lose().why, in_order};
   }
 
@@ -106,6 +109,7 @@ class LogReceiver : public Destination {
   const TlsOptions options_;
   const std::optional<TlsContext> context_;  // none: plain TCP
   std::optional<TlsLink> link_;
+  Clock::time_point written_;  // the last time
 };
 
 }  // namespace

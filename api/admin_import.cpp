@@ -6,6 +6,7 @@
 
 #include "api/admin.h"
 #include "api/problem.h"
+#include "ledger/hex.h"
 #include "ledger/import.h"
 
 namespace ledger::api {
@@ -45,9 +46,7 @@ Result<Header> parse_header(std::string_view line) {
       return Error{Errc::invalid, "field '" + printable(std::string_view(key.data(), key.size()), 60) +
                                       "' of the first line is unknown or of the wrong type"};
   }
-  const bool is_sha256 =
-      header.file.size() == 64 && header.file.find_first_not_of("0123456789abcdef") == std::string::npos;
-  if (header.actor.empty() || !is_sha256)
+  if (header.actor.empty() || !is_hex(header.file, 64))
     return Error{Errc::invalid, "the first line must say actor, and file (a SHA-256 in hex)"};
   return header;
 }

@@ -99,4 +99,20 @@ Result<std::string> OperatorClient::send(HttpsRequest request) {
   return std::move(response->body);
 }
 
+Result<boost::json::object> object_in(const Result<std::string>& answer) {
+  if (!answer) return answer.error();
+  boost::json::error_code error;
+  const boost::json::value value = boost::json::parse(*answer, error);
+  if (error || !value.is_object()) return Error{Errc::io, "the server's answer cannot be read"};
+  return value.get_object();
+}
+
+Result<Seq> seq_in(const Result<std::string>& answer) {
+  const Result<boost::json::object> object = object_in(answer);
+  if (!object) return object.error();
+  const boost::json::value* seq = object->if_contains("seq");
+  if (seq == nullptr || !seq->is_int64()) return Error{Errc::io, "the server's answer cannot be read"};
+  return static_cast<Seq>(seq->get_int64());
+}
+
 }  // namespace ledger::api

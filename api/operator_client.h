@@ -2,6 +2,7 @@
 // one elsewhere. Blocks; one object, one thread.
 #pragma once
 
+#include <boost/json/object.hpp>
 #include <filesystem>
 #include <string>
 
@@ -33,5 +34,10 @@ class OperatorClient {
   HttpsClient client_;
   Secret authorization_;
 };
+
+// What get() or post() had, which must be a JSON object.
+Result<boost::json::object> object_in(const Result<std::string>& answer);
+// Of an action: the record that it became.
+Result<Seq> seq_in(const Result<std::string>& answer);
 
 }  // namespace ledger::api

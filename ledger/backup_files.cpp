@@ -10,7 +10,9 @@
 #include <system_error>
 
 #include "ledger/credentials.h"
-#include "ledger/openssl_handles.h"
+#include "ledger/file_descriptor.h"
+#include "ledger/hex.h"
+#include "ledger/node_hash.h"
 
 namespace ledger {
 
@@ -53,39 +55,6 @@ bool is_passed_over(const std::string& top) {
 
 // ---- reading and writing ---------------------------------------------------------------------------------
 
-class File {
- public:
-  explicit File(int fd) : fd_(fd) {}
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  ~File() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-  bool ok() const { return fd_ >= 0; }
-
- private:
-  int fd_;
-};
-
-class Digest {
- public:
-  Digest() { must(context_ != nullptr && EVP_DigestInit_ex(context_, EVP_sha256(), nullptr) == 1, "SHA-256"); }
-  Digest(const Digest&) = delete;
-  Digest& operator=(const Digest&) = delete;
-  ~Digest() { EVP_MD_CTX_free(context_); }
-  void add(std::string_view bytes) { must(EVP_DigestUpdate(context_, bytes.data(), bytes.size()) == 1, "SHA-256"); }
-  std::string hex() {
-    unsigned char hash[EVP_MAX_MD_SIZE];
-    unsigned length = 0;
-    must(EVP_DigestFinal_ex(context_, hash, &length) == 1, "SHA-256");
-    return to_hex({reinterpret_cast<const char*>(hash), length});
-  }
-
- private:
-  EVP_MD_CTX* context_ = EVP_MD_CTX_new();
-};
-
 // Calls use(bytes) for all of a file; false: writing what was read failed, errno says why.
 template <class Use>
 Result<bool> each_block(int fd, const fs::path& path, const Use& use) {
@@ -98,16 +67,6 @@ Result<bool> each_block(int fd, const fs::path& path, const Use& use) {
     if (got == 0) return true;
     if (!use(std::string_view(buffer.text).substr(0, static_cast<std::size_t>(got)))) return false;
   }
-}
-
-bool write_all(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return false;
-    bytes.remove_prefix(static_cast<std::size_t>(written));
-  }
-  return true;
 }
 
 // The directories of `name` below `directory`; a link in their place would lead elsewhere.
@@ -132,7 +91,7 @@ Result<void> rename_into_place(const fs::path& temporary, const fs::path& path) 
     ::unlink(temporary.c_str());
     return io_error("replace", path, error);
   }
-  const File directory(::open(path.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const FileDescriptor directory(::open(path.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory.ok() || ::fsync(directory.get()) != 0) return io_error("sync", path.parent_path(), errno);
   return {};
 }
@@ -171,10 +130,6 @@ std::uint64_t number_of(const json::object& object, const char* key) {
   return error ? 0 : number;
 }
 
-bool is_hex_of(std::string_view text, std::size_t digits) {
-  return text.size() == digits && text.find_first_not_of("0123456789abcdef") == text.npos;
-}
-
 // nullopt: not what we write.
 std::optional<BackupFile> file_from(const json::value& value) {
   const json::object* object = value.if_object();
@@ -187,17 +142,10 @@ std::optional<BackupFile> file_from(const json::value& value) {
   const std::string mode = text_of(*object, "mode");
   if (!is_safe_name(file.name)) return std::nullopt;
   if (object->contains("link")) return is_plain_name(file.link) ? std::optional(file) : std::nullopt;
-  if (mode.size() != 4 || mode.find_first_not_of("01234567") != mode.npos || !is_hex_of(file.sha256, 64))
+  if (mode.size() != 4 || mode.find_first_not_of("01234567") != mode.npos || !is_hex(file.sha256, 64))
     return std::nullopt;
   file.mode = static_cast<unsigned>(std::stoul(mode, nullptr, 8));
   return file;
-}
-
-std::string unhex(std::string_view digits) {
-  std::string bytes;
-  for (std::size_t i = 0; i + 1 < digits.size(); i += 2)
-    bytes.push_back(static_cast<char>(std::stoi(std::string(digits.substr(i, 2)), nullptr, 16)));
-  return bytes;
 }
 
 }  // namespace
@@ -231,12 +179,12 @@ Result<BackupManifest> read_manifest(const fs::path& file) {
   const Result<Time> time = Time::parse(text_of(*object, "time"));
   const json::value* files = object->if_contains("files");
   const json::value* secrets = object->if_contains("secrets");
-  if (format < 1 || !is_hex_of(root, 64) || !time || files == nullptr || !files->is_array() || secrets == nullptr ||
+  if (format < 1 || !is_hex(root, 64) || !time || files == nullptr || !files->is_array() || secrets == nullptr ||
       !secrets->is_bool())
     return bad();
   BackupManifest manifest;
   manifest.ledger = text_of(*object, "ledger");
-  manifest.head = {number_of(*object, "head"), *tree_hash_from(unhex(root))};
+  manifest.head = {number_of(*object, "head"), *tree_hash_from(from_hex(root))};
   manifest.time = *time;
   manifest.version = text_of(*object, "version");
   manifest.host = text_of(*object, "host");
@@ -358,7 +306,7 @@ Result<BackupFile> put_file(const fs::path& directory, const std::string& name, 
 Result<BackupFile> copy_file(const fs::path& from, const fs::path& to, const std::string& name,
                              const BackupFile* known, bool* changed) {
   const fs::path source = from / name, path = to / name;
-  const File in(::open(source.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const FileDescriptor in(::open(source.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat info;
   if (!in.ok() || ::fstat(in.get(), &info) != 0)
     return Error{errno == ENOENT ? Errc::not_found : Errc::io, io_error("read", source, errno).message};
@@ -372,9 +320,9 @@ Result<BackupFile> copy_file(const fs::path& from, const fs::path& to, const std
   if (const Result<void> made = make_directories(to, name); !made) return made.error();
   const fs::path temporary = path.string() + ".tmp";
   ::unlink(temporary.c_str());
-  const File out(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  const FileDescriptor out(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!out.ok()) return io_error("write", temporary, errno);
-  Digest digest;
+  Sha256 digest;
   std::uint64_t bytes = 0;
   const Result<bool> copied = each_block(in.get(), source, [&](std::string_view block) {
     digest.add(block);
@@ -409,7 +357,7 @@ Result<bool> is_intact(const fs::path& directory, const BackupFile& file, std::s
     *problem = quoted(path) + " is not the link to " + printable(file.link, 100) + " that it was";
     return false;
   }
-  const File in(open_plain(path));
+  const FileDescriptor in(open_plain(path));
   struct stat info;
   if (!in.ok() && (errno == ENOENT || errno == ELOOP || errno == ENOTDIR)) {
     *problem = quoted(path) + (errno == ELOOP ? " is a link, which is not followed" : " is missing");
@@ -421,7 +369,7 @@ Result<bool> is_intact(const fs::path& directory, const BackupFile& file, std::s
     *problem += "no file";
     return false;
   }
-  Digest digest;
+  Sha256 digest;
   std::uint64_t bytes = 0;
   const Result<bool> read = each_block(in.get(), path, [&](std::string_view block) {
     digest.add(block);

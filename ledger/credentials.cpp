@@ -18,6 +18,8 @@
 #include <vector>
 
 #include "ledger/csv.h"
+#include "ledger/file_descriptor.h"
+#include "ledger/hex.h"
 
 namespace ledger {
 
@@ -37,29 +39,9 @@ bool has_control(std::string_view text) {
   return false;
 }
 
-bool is_hex(std::string_view text, std::size_t digits) {
-  return text.size() == digits && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
 std::string quoted(const fs::path& path) { return "'" + path.string() + "'"; }
 
 // ---- Files -----------------------------------------------------------------------------------------------
-
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  ~FileDescriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-  bool ok() const { return fd_ >= 0; }
-  bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
-
- private:
-  int fd_;
-};
 
 std::string_view advice(int error) {
   switch (error) {
@@ -133,16 +115,6 @@ Result<void> read_into(std::string* out, const fs::path& path, std::size_t max_b
   }
   out->resize(done);
   return {};
-}
-
-bool write_all(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return false;
-    bytes.remove_prefix(static_cast<std::size_t>(written));
-  }
-  return true;
 }
 
 // What a crash left under the temporary name goes; a link goes, not what it points to.

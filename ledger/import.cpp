@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "ledger/event_json.h"
+#include "ledger/hex.h"
 #include "ledger/node_hash.h"
 
 namespace ledger {
@@ -52,10 +53,6 @@ std::vector<Result<Committed>> append_all(Ledger& ledger, std::vector<Proposal> 
 }
 
 std::string record_number(Seq seq) { return "record " + std::to_string(seq); }
-
-bool is_hex(std::string_view text, std::size_t digits) {
-  return text.size() == digits && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
 
 // What two records of one event have in common, whenever and from whatever file they were imported.
 std::string identity_of(Record record) {

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "ledger/credentials.h"
+#include "ledger/hex.h"
 #include "ledger/node_hash.h"
 #include "ledger/openssl_handles.h"
 
@@ -67,14 +68,6 @@ Result<NoteSignature> parse_line(std::string_view line) {
   if (!is_name(name) || !bytes || bytes->size() <= kKeyIdBytes)
     return invalid("a signature line is not: em dash, name, base64");
   return NoteSignature{std::string(name), to_hex(bytes->substr(0, kKeyIdBytes)), bytes->substr(kKeyIdBytes)};
-}
-
-std::string from_hex(std::string_view hex) {
-  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  std::string bytes;
-  for (std::size_t i = 0; i + 1 < hex.size(); i += 2)
-    bytes.push_back(static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1])));
-  return bytes;
 }
 
 }  // namespace

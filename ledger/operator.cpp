@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "ledger/hex.h"
+
 namespace ledger {
 namespace {
 
@@ -73,15 +75,20 @@ Error holder_alive(const NodeName& node, const NodeState& state) {
                               "rename the newcomer, or insist with --force"};
 }
 
-Result<Committed> append_action(Ledger& ledger, const NodeName& node, Seq version, Event event,
-                                const OperatorAction& action) {
+Record record_of(Event event, const OperatorAction& action) {
   Record record;
   record.event = std::move(event);
-  record.node = node.str();
   record.note = printable(action.reason, kMaxReason);
   record.request_id = action.request_id;
   record.source = action.source;
   record.via = action.via;
+  return record;
+}
+
+Result<Committed> append_action(Ledger& ledger, const NodeName& node, Seq version, Event event,
+                                const OperatorAction& action) {
+  Record record = record_of(std::move(event), action);
+  record.node = node.str();
   Proposal proposal;
   proposal.records.push_back(std::move(record));
   proposal.expect = Proposal::Expect{node.str(), version};
@@ -142,20 +149,14 @@ Result<Committed> record_export(Ledger& ledger, ExportCreated exported, const Op
   if (exported.from < 1 || exported.to < exported.from || exported.to > head)
     return Error{Errc::invalid, "the log has no records " + std::to_string(exported.from) + " to " +
                                     std::to_string(exported.to) + "; it ends with " + std::to_string(head)};
-  if (exported.sha256.size() != 64 || exported.sha256.find_first_not_of("0123456789abcdef") != std::string::npos)
+  if (!is_hex(exported.sha256, 64))
     return Error{Errc::invalid, "sha256 must be a SHA-256, 64 digits in lower-case hex"};
   if (exported.format.empty() || exported.format != printable(exported.format, 40))
     return Error{Errc::invalid, "format is missing or too long"};
   if (action.actor.empty()) return Error{Errc::invalid, "field 'actor' is missing"};
   exported.actor = printable(action.actor, 200);
-  Record record;
-  record.event = std::move(exported);
-  record.note = printable(action.reason, kMaxReason);
-  record.request_id = action.request_id;
-  record.source = action.source;
-  record.via = action.via;
   Proposal proposal;
-  proposal.records.push_back(std::move(record));
+  proposal.records.push_back(record_of(std::move(exported), action));
   return ledger.append_and_wait(std::move(proposal));
 }
 

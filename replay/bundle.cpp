@@ -7,6 +7,7 @@
 #include <set>
 
 #include "ledger/credentials.h"
+#include "ledger/hex.h"
 #include "replay/audit_format.h"
 
 namespace ledger::replay {
@@ -70,12 +71,8 @@ class Fields {
 };
 
 std::optional<std::string> bytes_of_hex(std::string_view hex) {
-  if (hex.size() != kHexHash || hex.find_first_not_of("0123456789abcdef") != hex.npos) return std::nullopt;
-  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  std::string bytes;
-  for (std::size_t i = 0; i < hex.size(); i += 2)
-    bytes.push_back(static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1])));
-  return bytes;
+  if (!is_hex(hex, kHexHash)) return std::nullopt;
+  return from_hex(hex);
 }
 
 std::optional<TreeHead> head_of(const json::value& value) {

@@ -13,6 +13,8 @@
 #include <set>
 #include <utility>
 
+#include "ledger/file_descriptor.h"
+
 namespace ledger::replay {
 namespace {
 
@@ -25,28 +27,11 @@ Error cannot(const char* what, const std::filesystem::path& path) {
           std::string("cannot ") + what + " " + printable(path.string(), 300) + ": " + std::strerror(errno)};
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 // ---- a directory -----------------------------------------------------------------------------------------
 
 class DirectoryReader final : public BundleReader {
  public:
-  DirectoryReader(std::filesystem::path path, Descriptor directory, std::vector<std::string> names)
+  DirectoryReader(std::filesystem::path path, FileDescriptor directory, std::vector<std::string> names)
       : path_(std::move(path)), directory_(std::move(directory)), names_(std::move(names)) {}
 
   // No link is followed, and nothing but a plain file is opened: a pipe would never answer.
@@ -55,7 +40,7 @@ class DirectoryReader final : public BundleReader {
     const std::string& name = names_[at_++];
     BundleEntry entry{.name = printable(name, kMaxName), .size = 0};
     struct stat info {};
-    file_ = Descriptor(-1);
+    file_ = FileDescriptor(-1);
     if (::fstatat(directory_.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
       return cannot("read", path_ / name);
     if (!S_ISREG(info.st_mode)) {
@@ -64,7 +49,7 @@ class DirectoryReader final : public BundleReader {
                                               : "is no plain file";
       return std::optional(std::move(entry));
     }
-    file_ = Descriptor(::openat(directory_.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    file_ = FileDescriptor(::openat(directory_.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (file_.get() < 0 || ::fstat(file_.get(), &info) != 0) return cannot("read", path_ / name);
     entry.size = static_cast<std::uint64_t>(info.st_size);
     return std::optional(std::move(entry));
@@ -79,14 +64,14 @@ class DirectoryReader final : public BundleReader {
 
  private:
   std::filesystem::path path_;
-  Descriptor directory_, file_{-1};
+  FileDescriptor directory_, file_{-1};
   std::vector<std::string> names_;
   std::size_t at_ = 0;
   std::vector<char> buffer_;
 };
 
 Result<std::unique_ptr<BundleReader>> open_directory(const std::filesystem::path& path) {
-  Descriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  FileDescriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (directory.get() < 0) return cannot("read", path);
   DIR* listing = ::fdopendir(::fcntl(directory.get(), F_DUPFD_CLOEXEC, 0));
   if (listing == nullptr) return cannot("read", path);
@@ -206,7 +191,7 @@ Result<std::unique_ptr<BundleReader>> open_tar(const std::filesystem::path& path
 // ---- writing ---------------------------------------------------------------------------------------------
 
 Result<void> put_file(archive* writer, const std::filesystem::path& file, const std::string& name, Time modified) {
-  Descriptor in(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  FileDescriptor in(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   struct stat info {};
   if (in.get() < 0 || ::fstat(in.get(), &info) != 0) return cannot("read", file);
   const std::unique_ptr<archive_entry, FreeEntry> entry(archive_entry_new());
@@ -298,7 +283,7 @@ bool is_tar_name(std::string_view path) { return path.ends_with(".tar") || path.
 
 Result<void> pack_bundle(const std::filesystem::path& directory, const std::vector<std::string>& names,
                          const std::string& top, Time modified, const std::filesystem::path& tar, bool compress) {
-  Descriptor out(::open(tar.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  FileDescriptor out(::open(tar.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (out.get() < 0) return cannot("write", tar);
   const std::unique_ptr<archive, FreeWriter> writer(archive_write_new());
   if (writer == nullptr) fatal("libarchive has no memory");

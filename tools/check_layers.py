@@ -26,7 +26,7 @@ BORDERS = [
     ("cereal", r"cereal/", ("ledger/event_codec.cpp",)),
     ("OpenSSL", r"openssl/",
      ("ledger/credentials.cpp", "ledger/issuer.cpp", "ledger/certificate_request.cpp", "ledger/openssl_handles.h",
-      "ledger/node_hash.cpp", "ledger/merkle.cpp", "ledger/note.cpp", "ledger/backup_files.cpp", "api/listener.cpp", "api/tls_link.cpp",
+      "ledger/node_hash.cpp", "ledger/merkle.cpp", "ledger/note.cpp", "api/listener.cpp", "api/tls_link.cpp",
       "api/kubelet_probe.cpp", "api/agent_keys.cpp",
       "tools/bench/")),
     ("Boost.Asio's TLS", r"boost/(asio|beast)/ssl", ("api/listener.cpp", "tools/bench/")),

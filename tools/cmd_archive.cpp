@@ -89,12 +89,7 @@ Result<json::object> act(const Arguments& arguments, const std::string& path, co
   Result<api::OperatorClient> client =
       api::OperatorClient::open({.url = {}, .data_dir = arguments.data_dir, .token_file = {}, .ca_file = {}});
   if (!client) return client.error();
-  const Result<std::string> answer = client->post("/ledger/v1/" + path, json::serialize(body));
-  if (!answer) return answer.error();
-  json::error_code error;
-  const json::value value = json::parse(*answer, error);
-  if (error || !value.is_object()) return Error{Errc::io, "the server's answer cannot be read"};
-  return value.get_object();
+  return api::object_in(client->post("/ledger/v1/" + path, json::serialize(body)));
 }
 
 OperatorAction action_of(const Arguments& arguments) {

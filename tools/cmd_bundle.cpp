@@ -12,6 +12,7 @@
 
 #include "api/operator_client.h"
 #include "ledger/credentials.h"
+#include "ledger/file_descriptor.h"
 #include "ledger/ledger.h"
 #include "ledger/node_hash.h"
 #include "ledger/operator.h"
@@ -49,13 +50,7 @@ Result<Seq> record_on_server(const fs::path& data_dir, const ExportCreated& expo
   const json::object body{{"actor", exported.actor},   {"reason", note},
                           {"from", exported.from},     {"to", exported.to},
                           {"format", exported.format}, {"sha256", exported.sha256}};
-  const Result<std::string> answer = client->post("/ledger/v1/exports", json::serialize(body));
-  if (!answer) return answer.error();
-  json::error_code error;
-  const json::value value = json::parse(*answer, error);
-  const json::value* seq = !error && value.is_object() ? value.get_object().if_contains("seq") : nullptr;
-  if (seq == nullptr || !seq->is_int64()) return Error{Errc::io, "the server's answer cannot be read"};
-  return static_cast<Seq>(seq->get_int64());
+  return api::seq_in(client->post("/ledger/v1/exports", json::serialize(body)));
 }
 
 Result<Seq> record_on_log(Ledger& ledger, const ExportCreated& exported, const std::string& note) {
@@ -218,10 +213,8 @@ class Workplace {
 
 Result<void> sync_directory(const fs::path& directory) {
   const fs::path path = directory.empty() ? fs::path(".") : directory;
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const bool synced = fd >= 0 && ::fsync(fd) == 0;
-  if (fd >= 0) ::close(fd);
-  if (!synced) return cannot("sync", path);
+  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.ok() || ::fsync(fd.get()) != 0) return cannot("sync", path);
   return {};
 }
 

@@ -89,13 +89,11 @@ class ServerImport {
       header["left_out"] = report_.left_out;
     }
     const std::string path = "/ledger/v1/import/" + std::string(name_of(kind_));
-    const Result<std::string> answer = client_.post(path, json::serialize(header) + "\n" + lines_);
+    const Result<json::object> answer =
+        api::object_in(client_.post(path, json::serialize(header) + "\n" + lines_));
     lines_.clear();
     if (!answer) return answer.error();
-    json::error_code error;
-    const json::value value = json::parse(*answer, error);
-    if (error || !value.is_object()) return Error{Errc::io, "the server's answer cannot be read"};
-    take(value.get_object());
+    take(*answer);
     return {};
   }
   void take(const json::object& answer) {

@@ -218,16 +218,14 @@ int probe(const Arguments& arguments) {
       api::OperatorClient::open({.url = {}, .data_dir = arguments.data_dir, .token_file = {}, .ca_file = {}});
   if (!client)
     return fail({client.error().code, "only a running server holds the tunnel: " + client.error().message});
-  const Result<std::string> answer = client->post("/ledger/v1/nodes/" + node->str() + "/probe", "{}");
+  const Result<json::object> answer =
+      api::object_in(client->post("/ledger/v1/nodes/" + node->str() + "/probe", "{}"));
   if (!answer) return fail(answer.error());
-  json::error_code error;
-  const json::value value = json::parse(*answer, error);
-  if (error || !value.is_object()) return fail({Errc::io, "the server's answer cannot be read"});
   if (arguments.format == "json")
-    fmt::print("{}\n", json::serialize(value));
+    fmt::print("{}\n", json::serialize(*answer));
   else
-    print_probe(value.get_object());
-  return text_at(value.get_object(), {"outcome"}) == "answers" ? 0 : 1;
+    print_probe(*answer);
+  return text_at(*answer, {"outcome"}) == "answers" ? 0 : 1;
 }
 
 Result<Seq> act_on_log(Ledger& ledger, const NodeName& node, const std::string& verb, const Arguments& arguments) {
@@ -250,13 +248,7 @@ Result<Seq> act_on_server(const NodeName& node, const std::string& verb, const A
   if (!client) return client.error();
   json::object body = {{"actor", arguments.actor}, {"reason", arguments.reason}, {"force", arguments.force}};
   if (verb == "accept") body["fingerprint"] = arguments.fingerprint;
-  const Result<std::string> answer = client->post("/ledger/v1/nodes/" + node.str() + "/" + verb, json::serialize(body));
-  if (!answer) return answer.error();
-  json::error_code error;
-  const json::value value = json::parse(*answer, error);
-  const json::value* seq = !error && value.is_object() ? value.get_object().if_contains("seq") : nullptr;
-  if (seq == nullptr || !seq->is_int64()) return Error{Errc::io, "the server's answer cannot be read"};
-  return static_cast<Seq>(seq->get_int64());
+  return api::seq_in(client->post("/ledger/v1/nodes/" + node.str() + "/" + verb, json::serialize(body)));
 }
 
 int act(const std::string& verb, Arguments& arguments) {

@@ -221,13 +221,10 @@ Result<Compacted> compact_there(const CompactArguments& arguments) {
       api::OperatorClient::open({.url = {}, .data_dir = arguments.data_dir, .token_file = {}, .ca_file = {}});
   if (!client) return client.error();
   ProgressLine progress("the server merges the files of its log");
-  Result<std::string> answer = client->post("/ledger/v1/compact", "{}");
+  Result<json::object> object = api::object_in(client->post("/ledger/v1/compact", "{}"));
   for (;;) {
-    if (!answer) return answer.error();
-    json::error_code error;
-    const json::value value = json::parse(*answer, error);
-    const json::object* object = error ? nullptr : value.if_object();
-    if (object == nullptr || !object->contains("running") || !object->at("running").is_bool() ||
+    if (!object) return object.error();
+    if (!object->contains("running") || !object->at("running").is_bool() ||
         !object->contains("before") || !object->contains("after"))
       return Error{Errc::io, "the server's answer cannot be read"};
     if (!object->at("running").get_bool()) {
@@ -239,7 +236,7 @@ Result<Compacted> compact_there(const CompactArguments& arguments) {
     }
     progress(0, 0);
     std::this_thread::sleep_for(kAskEvery);
-    answer = client->get("/ledger/v1/compact");
+    object = api::object_in(client->get("/ledger/v1/compact"));
   }
 }
 

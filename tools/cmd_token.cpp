@@ -206,12 +206,7 @@ Result<json::object> act_on_server(const std::string& verb, const Arguments& arg
   if (!client) return client.error();
   const std::string path =
       verb == "create" ? "/ledger/v1/tokens" : "/ledger/v1/tokens/" + printable(arguments.which, 64) + "/" + verb;
-  const Result<std::string> answer = client->post(path, json::serialize(body));
-  if (!answer) return answer.error();
-  json::error_code error;
-  const json::value value = json::parse(*answer, error);
-  if (error || !value.is_object()) return Error{Errc::io, "the server's answer cannot be read"};
-  return value.get_object();
+  return api::object_in(client->post(path, json::serialize(body)));
 }
 
 void print_made(const json::object& made) {

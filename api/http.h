@@ -86,6 +86,10 @@ struct Response {
   int stream_seconds = 0;
   // Set: the body comes from here, chunk by chunk, until it ends, the peer leaves or the server stops.
   std::shared_ptr<BodySource> source;
+  // Not empty: a whole HTTP message, which is sent as it is; of the other fields only `keep_alive` matters then.
+  std::string raw;
+  bool keep_alive = true;  // of the connection, after `raw`
+  bool drop = false;       // no answer: the connection is reset
 };
 
 // Answers one request. Called exactly once, from any thread; must be let go before the listener's io_context.

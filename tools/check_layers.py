@@ -28,7 +28,7 @@ BORDERS = [
      ("ledger/credentials.cpp", "ledger/issuer.cpp", "ledger/certificate_request.cpp", "ledger/openssl_handles.h",
       "ledger/node_hash.cpp", "ledger/merkle.cpp", "ledger/note.cpp", "api/listener.cpp", "api/tls_link.cpp",
       "api/kubelet_probe.cpp", "api/agent_keys.cpp",
-      "tools/bench/")),
+      "tools/bench/", "tools/k3s_like/")),
     ("Boost.Asio's TLS", r"boost/(asio|beast)/ssl", ("api/listener.cpp", "tools/bench/")),
     ("Boost.Beast", r"boost/beast", ("api/listener.cpp", "api/https_client.cpp", "tools/bench/")),
     ("Boost.Asio", r"boost/asio", ("api/", "tools/bench/")),

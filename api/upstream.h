@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -92,8 +93,8 @@ struct Passage {
 class Upstreams {
  public:
   struct Options {
-    std::vector<std::string> urls;             // https://HOST:PORT of supervisors
-    std::vector<std::string> kubernetes_urls;  // of kube-apiservers, where those have ports of their own; empty: `urls`
+    std::vector<std::string> urls;      // https://HOST:PORT of supervisors
+    std::uint16_t kubernetes_port = 0;  // of their kube-apiservers, where that is another one (RKE2)
     std::chrono::milliseconds connect{5'000};  // TCP and TLS
     std::chrono::milliseconds answer{60'000};  // until the head of the answer is there
     std::chrono::milliseconds check_every{3'000};

@@ -27,6 +27,7 @@ constexpr std::size_t kMostUnparsed = 64 << 10;
 constexpr std::chrono::seconds kLeaving{5};    // for the answer, after the client has said its last word
 constexpr std::chrono::seconds kHalfOpen{60};  // of silence, after one side of an upgraded connection has ended
 constexpr std::chrono::seconds kNextPiece{60};  // of a request's body
+constexpr std::chrono::milliseconds kLastWords{1'000};  // for an answer without an end, when the server stops
 
 Problem problem_of_upstream(const Error& error) {
   switch (error.code) {
@@ -78,7 +79,7 @@ class Forwarding : public std::enable_shared_from_this<Forwarding> {
   asio::awaitable<bool> send_body();
   asio::awaitable<void> await_leaving();
   asio::awaitable<void> end_side();
-  asio::awaitable<void> converse();
+  asio::awaitable<ForwardEnd> converse();
   asio::awaitable<void> carry_up(std::shared_ptr<Forwarding> self);
   asio::awaitable<bool> say(const char* bytes, std::size_t size);
   std::string framing() const;
@@ -93,12 +94,16 @@ class Forwarding : public std::enable_shared_from_this<Forwarding> {
   void hang_up() {
     if (link_ != nullptr) link_->close();
   }
+  void end_both() {
+    hang_up();
+    client_socket().cancel();
+  }
+  // A watch has no end of its own, and a list in chunks is soon over.
   void stop() {
     const bool endless = upgraded_ || (answering_ && !answer_has_end_);
     if (!endless) return;
     stopped_ = true;
-    hang_up();
-    if (upgraded_) client_socket().cancel();
+    deadline_.start(upgraded_ ? std::chrono::milliseconds(0) : kLastWords, [this] { end_both(); });
   }
   // The first cause is the one that counts.
   void note_end(std::string cause) {
@@ -119,6 +124,7 @@ class Forwarding : public std::enable_shared_from_this<Forwarding> {
   bool client_left_ = false, stopped_ = false, over_ = false;
   bool answering_ = false, answer_has_end_ = true;
   bool one_ended_ = false;  // of an upgraded connection's directions
+  bool said_all_ = false;   // the client ended in order, and the upstream was told
   asio::steady_timer* leaving_ = nullptr;  // runs since the client's last word
   const steady_clock::time_point began_ = steady_clock::now();
   std::string cause_;
@@ -274,7 +280,7 @@ asio::awaitable<ForwardEnd> Forwarding::run() {
     }
     if (interim) continue;
     if (status == 101)
-      co_await converse();
+      end = co_await converse();
     else
       end = co_await give_body(*answer);
     break;
@@ -415,7 +421,7 @@ asio::awaitable<void> Forwarding::end_side() {
 
 // ---- after a 101 -------------------------------------------------------------------------------------------
 
-asio::awaitable<void> Forwarding::converse() {
+asio::awaitable<ForwardEnd> Forwarding::converse() {
   upgraded_ = true;
   side_runs_ = true;
   asio::co_spawn(executor_, carry_up(shared_from_this()), asio::detached);
@@ -430,7 +436,7 @@ asio::awaitable<void> Forwarding::converse() {
         note_end("connection to the client lost");
         break;
       }
-      if (one_ended_) deadline_.start(kHalfOpen, [this] { hang_up(); });
+      if (one_ended_) deadline_.start(kHalfOpen, [this] { end_both(); });
     }
     char buffer[kReadBytes];
     const auto into = asio::buffer(buffer);
@@ -446,16 +452,18 @@ asio::awaitable<void> Forwarding::converse() {
     // The client may have more to say.
     one_ended_ = true;
     co_await end_writing(client_.stream);
-    if (side_runs_) deadline_.start(kHalfOpen, [this] { client_socket().cancel(); });
+    if (side_runs_) deadline_.start(kHalfOpen, [this] { end_both(); });
   } else {
-    hang_up();
-    client_socket().cancel();
+    end_both();
   }
   error_code woken;
   while (side_runs_) std::tie(woken) = co_await side_ended_.async_wait(kAwait);
   deadline_.cancel();
   hang_up();
   if (passage_->on_end) passage_->on_end(cause_);
+  ForwardEnd end;
+  if (ended && said_all_) end.kind = ForwardEnd::Kind::close;
+  co_return end;
 }
 
 asio::awaitable<void> Forwarding::carry_up([[maybe_unused]] std::shared_ptr<Forwarding> self) {
@@ -472,7 +480,7 @@ asio::awaitable<void> Forwarding::carry_up([[maybe_unused]] std::shared_ptr<Forw
         note_end("connection to the upstream lost: " + error.message());
         break;
       }
-      if (one_ended_) deadline_.start(kHalfOpen, [this] { client_socket().cancel(); });
+      if (one_ended_) deadline_.start(kHalfOpen, [this] { end_both(); });
     }
     char buffer[kReadBytes];
     const auto into = asio::buffer(buffer);
@@ -487,7 +495,8 @@ asio::awaitable<void> Forwarding::carry_up([[maybe_unused]] std::shared_ptr<Forw
   if (ended) {
     one_ended_ = true;
     co_await end_writing(link_->stream);
-    deadline_.start(kHalfOpen, [this] { hang_up(); });
+    said_all_ = true;
+    deadline_.start(kHalfOpen, [this] { end_both(); });
   } else {
     hang_up();
   }

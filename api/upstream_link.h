@@ -157,10 +157,4 @@ struct Upstreams::State : std::enable_shared_from_this<Upstreams::State> {
 // link.in. Errors as Upstreams::exchange().
 boost::asio::awaitable<Result<std::string>> read_answer_head(UpstreamLink& link, AnswerParser& parser);
 
-// The head of a request as it goes to an upstream: `head` without what is between it and us alone (Connection and what
-// it names, Transfer-Encoding, Content-Length, X-Remote-*), and with who asks. `framing`: lines that say how long the body
-// is and what becomes of the connection.
-std::string upstream_head(const Request& head, unsigned version, const UpstreamIdentity& as, const std::string& framing,
-                          bool add_forwarded_for);
-
 }  // namespace ledger::api

@@ -28,8 +28,13 @@ class Registration {
  public:
   // `hashes`: for names that are bound by a hash of k3s; without it they are answered 503.
   Registration(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, Tunnels& tunnels,
-               HashChecker* hashes = nullptr)
-      : ledger_(ledger), credentials_(credentials), issuer_(issuer), tunnels_(tunnels), hashes_(hashes) {}
+               Generations& generations, HashChecker* hashes = nullptr)
+      : ledger_(ledger),
+        credentials_(credentials),
+        issuer_(issuer),
+        tunnels_(tunnels),
+        hashes_(hashes),
+        generations_(generations) {}
 
   // A document for anyone with one of these roles: config, CA files, readyz, apiservers, endpoints.
   void document(RequestPtr request, Reply reply, std::initializer_list<Role> allowed, Response document);
@@ -70,7 +75,7 @@ class Registration {
   const Issuer& issuer_;
   Tunnels& tunnels_;
   HashChecker* hashes_;
-  Generations generations_;
+  Generations& generations_;
 };
 
 // A record of this request by this caller, with everything common filled in.

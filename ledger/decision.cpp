@@ -31,6 +31,27 @@ std::string_view reason_name(HeaderResult result) {
   fatal("a HeaderResult without a name");
 }
 
+std::string_view name_of(Ruling ruling) {
+  switch (ruling) {
+    case Ruling::admit_first: return "admit_first";
+    case Ruling::admit_known: return "admit_known";
+    case Ruling::refuse_token: return "refuse_token";
+    case Ruling::refuse_headers: return "refuse_headers";
+    case Ruling::refuse_mismatch: return "refuse_mismatch";
+    case Ruling::refuse_held: return "refuse_held";
+    case Ruling::refuse_unverified: return "refuse_unverified";
+  }
+  fatal("a Ruling without a name");
+}
+
+std::optional<Ruling> ruling_from_name(std::string_view name) {
+  for (const Ruling ruling :
+       {Ruling::admit_first, Ruling::admit_known, Ruling::refuse_token, Ruling::refuse_headers,
+        Ruling::refuse_mismatch, Ruling::refuse_held, Ruling::refuse_unverified})
+    if (name_of(ruling) == name) return ruling;
+  return std::nullopt;
+}
+
 Ruling decide(const Evidence& evidence) {
   if (evidence.token != TokenResult::accepted) return Ruling::refuse_token;
   if (evidence.headers != HeaderResult::complete) return Ruling::refuse_headers;

@@ -62,6 +62,12 @@ enum class Ruling : std::uint8_t {
   refuse_unverified = 7,  // bound by a hash that the password could not be compared with: no verdict on the password
 };
 
+// Record::would_have, and back.
+std::string_view name_of(Ruling ruling);
+std::optional<Ruling> ruling_from_name(std::string_view name);
+// Beside a ruling's name Record::would_have can be this: a document that any valid credential gets.
+inline constexpr std::string_view kWouldServe = "serve";
+
 inline bool admitted(Ruling ruling) { return ruling == Ruling::admit_first || ruling == Ruling::admit_known; }
 
 // The first thing that is wrong decides, in the order token, headers, password: nobody without a valid token

@@ -42,6 +42,9 @@ constexpr std::array kKinds = {
     Named{Kind::legal_hold_placed, "legal_hold_placed"},
     Named{Kind::legal_hold_lifted, "legal_hold_lifted"},
     Named{Kind::archive_removed, "archive_removed"},
+    Named{Kind::mode_changed, "mode_changed"},
+    Named{Kind::upstream_lost, "upstream_lost"},
+    Named{Kind::upstream_found, "upstream_found"},
 };
 static_assert(kKinds.size() == std::variant_size_v<Event>, "every kind has a name and a struct");
 
@@ -104,6 +107,9 @@ bool is_server_wide(Kind kind) {
     case Kind::legal_hold_placed:
     case Kind::legal_hold_lifted:
     case Kind::archive_removed:
+    case Kind::mode_changed:
+    case Kind::upstream_lost:
+    case Kind::upstream_found:
       return true;
     default:
       return false;

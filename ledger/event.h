@@ -4,10 +4,10 @@
 // compiler, and both change in one commit. Kinds and fields are never renamed and tag numbers never change or
 // come back: stored records are read for ever.
 //
-// Each struct lists its own fields once: `fields`, as in format version 1, and `added_fields`, those that came with
-// version 2 (event_codec.h). The binary codec and the JSON form are both made from these lists, so they cannot
-// disagree. No released list changes; what comes next is a further list with a further version. "Not known" is the
-// empty string, 0, nullopt or an empty list: absent, never "false".
+// Each struct lists its own fields once: `fields`, as in format version 1, `added_fields`, those that came with
+// version 2, and `fields_since_3` (event_codec.h). The binary codec and the JSON form are both made from these lists,
+// so they cannot disagree. No released list changes; what comes next is a further list with a further version. "Not
+// known" is the empty string, 0, nullopt or an empty list: absent, never "false".
 #pragma once
 
 #include <cstdint>
@@ -59,14 +59,32 @@ enum class Kind : std::uint16_t {
   legal_hold_placed = 54,
   legal_hold_lifted = 55,
   archive_removed = 56,
+  mode_changed = 57,
+  upstream_lost = 58,
+  upstream_found = 59,
 };
 
-// Calls f(name, value) for every field of a struct of this header, in the order of the lists.
+inline constexpr int kNewestFields = 3;  // the newest version that brought fields
+
+// Calls f(name, value) for every field of a struct of this header that came with this version.
+template <int kVersion, class T>
+void each_field_of(T& self, auto&& f) {
+  static_assert(kVersion >= 1 && kVersion <= kNewestFields);
+  using Struct = std::remove_const_t<T>;
+  if constexpr (kVersion == 1)
+    Struct::fields(self, f);
+  else if constexpr (kVersion == 2 && requires { Struct::added_fields(self, f); })
+    Struct::added_fields(self, f);
+  else if constexpr (kVersion == 3 && requires { Struct::fields_since_3(self, f); })
+    Struct::fields_since_3(self, f);
+}
+
+// The same for every field, in the order of the lists.
 template <class T>
 void each_field(T& self, auto&& f) {
-  using Struct = std::remove_const_t<T>;
-  Struct::fields(self, f);
-  if constexpr (requires { Struct::added_fields(self, f); }) Struct::added_fields(self, f);
+  each_field_of<1>(self, f);
+  each_field_of<2>(self, f);
+  each_field_of<3>(self, f);
 }
 
 // ---- the server ------------------------------------------------------------------------------------------
@@ -184,7 +202,8 @@ struct RequestRejected {
   static constexpr Kind kKind = Kind::request_rejected;
   std::int64_t status = 0;
   std::string reason;  // node_name_missing, node_name_invalid, node_password_missing, node_name_mismatch,
-                       // node_unknown, store_unavailable, overloaded, bad_request, bad_csr
+                       // node_unknown, store_unavailable, overloaded, bad_request, bad_csr;
+                       // of an upstream: upstream_unavailable, upstream_error
   static void fields(auto& self, auto&& f) { f("status", self.status), f("reason", self.reason); }
 };
 
@@ -345,13 +364,38 @@ struct ImportFinished {
   }
 };
 
+// ---- in front of another server ----------------------------------------------------------------------------
+
+// Who decides from here on. The newest one is the mode that the server is in (EventLog::newest).
+struct ModeChanged {
+  static constexpr Kind kKind = Kind::mode_changed;
+  std::string mode, from;  // alone, observe, enforce; `from` empty: there was none before
+  std::string upstreams;   // URLs, with commas between
+  std::string actor;
+  static void fields(auto& self, auto&& f) {
+    f("mode", self.mode), f("from", self.from), f("upstreams", self.upstreams), f("actor", self.actor);
+  }
+};
+
+// Record::upstream says which.
+struct UpstreamLost {
+  static constexpr Kind kKind = Kind::upstream_lost;
+  std::string cause;
+  static void fields(auto& self, auto&& f) { f("cause", self.cause); }
+};
+struct UpstreamFound {
+  static constexpr Kind kKind = Kind::upstream_found;
+  std::optional<double> seconds;  // how long it was lost
+  static void fields(auto& self, auto&& f) { f("seconds", self.seconds); }
+};
+
 // The order of this list means nothing: what is stored is Kind's number.
 using Event = std::variant<TokenAccepted, ServerStarted, ServerStopped, EpochStarted, ClockStepped, TokenCreated,
                            TokenRotated, TokenRevoked, TokenExpired, TokenRejected, PasswordStored, PasswordVerified,
                            PasswordRejected, RequestRejected, BindingReleased, BindingChanged, BindingHeld,
                            BindingImported, CertificateIssued, TunnelOpened, TunnelClosed, NodeObjectCreated,
                            NodeObjectDeleted, TlsFailed, CheckpointSigned, ExportCreated, ArchiveSealed, ImportFinished,
-                           LegalHoldPlaced, LegalHoldLifted, ArchiveRemoved>;
+                           LegalHoldPlaced, LegalHoldLifted, ArchiveRemoved, ModeChanged, UpstreamLost, UpstreamFound>;
 
 // Who asked, and how they proved it.
 struct Auth {
@@ -384,6 +428,11 @@ struct Record {
   std::optional<Time> first_time;  // ...from here to `time`
   std::string note;
   std::string via;  // the trusted proxy that conveyed `source`, "10.0.0.1:50022"; empty: none did
+  std::string authority;  // upstream: another server decided, and we wrote it down; empty: we decided
+  std::string upstream;   // which one it was, "10.0.0.1:6443"
+  std::int64_t answered = 0;  // HTTP status it gave
+  std::optional<std::int64_t> took_ms;  // until it was given; a record that counts several has none
+  std::string would_have;  // what our own judgement was: a Ruling's name (decision.h), or `serve`
 
   Kind kind() const;
 
@@ -394,6 +443,10 @@ struct Record {
     f("first_time", self.first_time), f("note", self.note);
   }
   static void added_fields(auto& self, auto&& f) { f("via", self.via); }
+  static void fields_since_3(auto& self, auto&& f) {
+    f("authority", self.authority), f("upstream", self.upstream), f("answered", self.answered);
+    f("took_ms", self.took_ms), f("would_have", self.would_have);
+  }
 };
 
 // "password_rejected" and back.
@@ -412,7 +465,7 @@ const T* as(const Record& record) {
 std::vector<std::string_view> fingerprints_of(const Record& record);
 
 // About the server as a whole, not about one request: starts, stops, epochs, clock, tokens' life cycle, imports,
-// archives and legal holds.
+// archives, legal holds, modes and upstreams.
 bool is_server_wide(Kind kind);
 
 // A running server folds these from the log: they stay in the store when the records around them go into an archive.
@@ -425,5 +478,11 @@ bool is_refusal(Kind kind);
 // it was imported, `first_time` when it happened. Record::server of such a record begins with this.
 inline constexpr std::string_view kImportedServer = "imported:";
 inline bool is_imported(const Record& record) { return record.server.starts_with(kImportedServer); }
+
+// Decided by a server behind this one, which forwarded the request and wrote down what became of it.
+inline constexpr std::string_view kUpstreamAuthority = "upstream";
+// request_rejected's `reason` where it gave no answer, or one that says nothing about the caller (5xx and others).
+inline constexpr std::string_view kUpstreamUnavailable = "upstream_unavailable", kUpstreamError = "upstream_error";
+inline bool is_upstreams(const Record& record) { return record.authority == kUpstreamAuthority; }
 
 }  // namespace ledger

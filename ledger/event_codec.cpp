@@ -20,21 +20,32 @@ constexpr std::uint32_t kMaxListItems = 1024;
 constexpr std::uint8_t kFirstVersion = 1;
 constexpr std::uint8_t kNodeStateVersion = 1;
 
-// Calls f for each struct of the record that has a list of its own, in stored order.
-template <class AnyRecord, class F>
-void each_part(AnyRecord& record, F&& f) {
-  f(record);
-  std::visit(f, record.event);
+// Calls f for every field of the record and its event that came with this version.
+template <int kVersion, class AnyRecord, class F>
+void each_stored_of(AnyRecord& record, F& f) {
+  each_field_of<kVersion>(record, f);
+  std::visit([&](auto& event) { each_field_of<kVersion>(event, f); }, record.event);
+}
+
+// The same for all versions up to `newest`, in stored order.
+template <int kVersion = kFirstVersion, class AnyRecord, class F>
+void each_stored(AnyRecord& record, std::uint8_t newest, F& f) {
+  if (kVersion > newest) return;
+  each_stored_of<kVersion>(record, f);
+  if constexpr (kVersion < kRecordFormatVersion) each_stored<kVersion + 1>(record, newest, f);
 }
 
 // Only what fits no older version is written in a newer one.
+template <int kVersion = kRecordFormatVersion>
 std::uint8_t version_for(const Record& record) {
-  bool plain = true;
-  each_part(record, [&](const auto& part) {
-    if constexpr (requires { part.added_fields(part, [](const char*, const auto&) {}); })
-      part.added_fields(part, [&]<class T>(const char*, const T& value) { plain = plain && value == T{}; });
-  });
-  return plain ? kFirstVersion : kRecordFormatVersion;
+  if constexpr (kVersion == kFirstVersion) {
+    return kFirstVersion;
+  } else {
+    bool plain = true;
+    const auto look = [&]<class T>(const char*, const T& value) { plain = plain && value == T{}; };
+    each_stored_of<kVersion>(record, look);
+    return plain ? version_for<kVersion - 1>(record) : kVersion;
+  }
 }
 
 class AppendBuffer : public std::streambuf {
@@ -198,11 +209,7 @@ std::string encode(const Record& record) {
   BinaryWriter writer(stream);
   writer("seq", record.seq);
   writer("time", record.time);
-  each_part(record, [&](const auto& part) { part.fields(part, writer); });
-  if (version > kFirstVersion)
-    each_part(record, [&](const auto& part) {
-      if constexpr (requires { part.added_fields(part, writer); }) part.added_fields(part, writer);
-    });
+  each_stored(record, version, writer);
   return out;
 }
 
@@ -221,11 +228,7 @@ Result<Record> decode_record(std::string_view bytes) {
   const Result<void> read = read_all(bytes.substr(3), [&](BinaryReader& reader) {
     reader("seq", record.seq);
     reader("time", record.time);
-    each_part(record, [&](auto& part) { part.fields(part, reader); });
-    if (version > kFirstVersion)
-      each_part(record, [&](auto& part) {
-        if constexpr (requires { part.added_fields(part, reader); }) part.added_fields(part, reader);
-      });
+    each_stored(record, version, reader);
   });
   if (!read) return read.error();
   if (version != version_for(record)) return corrupt("a newer format version than the record needs");

@@ -37,6 +37,9 @@ class JsonWriter {
   void operator()(const char* key, const std::optional<bool>& value) {
     if (value) out_[key] = *value;
   }
+  void operator()(const char* key, const std::optional<std::int64_t>& value) {
+    if (value) out_[key] = *value;
+  }
   void operator()(const char* key, const std::optional<Time>& value) {
     if (value) out_[key] = value->to_string();
   }
@@ -70,15 +73,10 @@ class JsonReader {
   }
   void operator()(const char* key, Fingerprint& value) { (*this)(key, value.text); }
   void operator()(const char* key, std::int64_t& value) {
-    const json::value* found = find(key);
-    if (found == nullptr) return;
-    // A value that was made, not parsed, may hold a positive number as unsigned.
-    if (found->is_int64())
-      value = found->get_int64();
-    else if (found->is_uint64() && found->get_uint64() <= INT64_MAX)
-      value = static_cast<std::int64_t>(found->get_uint64());
-    else
-      wrong(key, "an integer");
+    if (const json::value* found = find(key)) read_integer(key, *found, value);
+  }
+  void operator()(const char* key, std::optional<std::int64_t>& value) {
+    if (const json::value* found = find(key)) read_integer(key, *found, value.emplace());
   }
   void operator()(const char* key, double& value) {
     std::optional<double> read;
@@ -132,6 +130,15 @@ class JsonReader {
   const json::value* find(const char* key) const {
     const json::value* found = in_.if_contains(key);
     return found != nullptr && !found->is_null() ? found : nullptr;
+  }
+  void read_integer(const char* key, const json::value& in, std::int64_t& out) {
+    // A value that was made, not parsed, may hold a positive number as unsigned.
+    if (in.is_int64())
+      out = in.get_int64();
+    else if (in.is_uint64() && in.get_uint64() <= INT64_MAX)
+      out = static_cast<std::int64_t>(in.get_uint64());
+    else
+      wrong(key, "an integer");
   }
   void read_text(const char* key, const json::value& in, std::string& out) {
     if (!in.is_string() || in.get_string().size() > kMaxTextBytes) return wrong(key, "a string");

@@ -994,6 +994,21 @@ Result<void> EventLog::scan(Index index, std::string_view value, Seq from, Seq t
   return state_->checked(it->status());
 }
 
+Result<std::optional<Record>> EventLog::newest(Kind kind) const {
+  if (!is_server_wide(kind))
+    return Error{Errc::invalid, std::string(ledger::name_of(kind)) + " is no record about the server as a whole"};
+  const std::string prefix = index_prefix(Index::server_wide, "");
+  const auto it = state_->iterate(kIndex);
+  for (it->SeekForPrev(index_key(Index::server_wide, "", UINT64_MAX)); it->Valid(); it->Prev()) {
+    if (!it->key().starts_with(prefix) || it->key().size() != prefix.size() + kSeqBytes) break;
+    Result<Record> record = read(get_seq(it->key().data() + prefix.size()));
+    if (!record) return record.error();
+    if (record->kind() == kind) return std::optional<Record>(std::move(*record));
+  }
+  if (!it->status().ok()) return error_of(it->status(), state_->dir);
+  return std::optional<Record>();
+}
+
 Result<void> EventLog::each_node(
     const std::function<bool(std::string_view, const Result<NodeState>&)>& visit) const {
   const auto it = state_->iterate(kNodes);

@@ -194,6 +194,11 @@ class EventLog {
   // Like scan, over the records that find() lists.
   Result<void> scan(Index index, std::string_view value, Seq from, Seq to, const Visit& visit) const;
 
+  // The newest record of a server-wide kind; nullopt: there is none. Looks at server-wide records only, newest first,
+  // which are in the store whatever was archived. Errc::invalid for another kind, Errc::corrupt where one that would
+  // have to be looked at cannot be read: what is older is not the newest then.
+  Result<std::optional<Record>> newest(Kind kind) const;
+
   // The stored projection: all of it in name order, or one name (nullopt: never seen).
   Result<void> each_node(const std::function<bool(std::string_view, const Result<NodeState>&)>& visit) const;
   Result<std::optional<NodeState>> node(std::string_view name) const;

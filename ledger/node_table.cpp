@@ -7,7 +7,8 @@ void bind(NodeState& state, const Record& record, const Fingerprint& fingerprint
   state.bound = fingerprint;
   state.bound_by_hash = false;
   state.released = false;
-  state.held = false;
+  // A hold is a word of our operators: a server that knows nothing of it cannot end it.
+  state.held = state.held && is_upstreams(record);
   state.since = record.seq;
   state.version = record.seq;
   state.rejections = 0;

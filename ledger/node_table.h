@@ -51,7 +51,8 @@ struct NodeState {
 // last attempt was rejected.
 std::string_view state_name(const NodeState& state);
 
-// One step of the fold: what `record` makes of `state`. Returns false when the record says nothing about a
+// One step of the fold: what `record` makes of `state`. What an upstream decided counts like our own word, so that the
+// table is what the upstream's memory is known to be; but for a hold, of which it knows nothing. Returns false when the record says nothing about a
 // node's state (then nothing changed). The one rule book for the server and for every replay.
 bool apply(const Record& record, NodeState& state);
 

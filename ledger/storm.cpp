@@ -51,6 +51,7 @@ void normalise(Record& record) {
   record.count = 1;
   record.first_time.reset();
   record.request_id.clear();
+  record.took_ms.reset();
   record.source = host_of(record.source);
   record.via = host_of(record.via);
 }

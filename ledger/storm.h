@@ -1,7 +1,7 @@
 // Counts outcomes that repeat, so that a stuck agent or a flood costs memory and not the disk.
 //
 // The rule (docs/EVENTS.md, "Storms"): two outcomes are identical when their records are, apart from time,
-// request id and the peer's port. The first opens a window and is written at once. The following are counted;
+// request id, the time an upstream took and the peer's port. The first opens a window and is written at once. The following are counted;
 // the count is written as one record (`count`, `first_time`) when the window's interval ends: 30 s, then 60 s,
 // then every 120 s while the outcome keeps coming. An interval without any closes the window. Windows of a node
 // are settled before a record that changes or confirms its binding, so that counts never stand after what ended them.

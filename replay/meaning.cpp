@@ -40,6 +40,9 @@ constexpr KindMeaning kKinds[] = {
     {Kind::legal_hold_placed, "success", 2, 1008, 3, "configuration", "change", "update"},
     {Kind::legal_hold_lifted, "success", 2, 1008, 3, "configuration", "change", "update"},
     {Kind::archive_removed, "success", 3, 1008, 4, "configuration", "deletion", "delete"},
+    {Kind::mode_changed, "success", 3, 1008, 99, "configuration", "change", "update"},
+    {Kind::upstream_lost, "failure", 3, 1008, 99, "configuration", "info", "update"},
+    {Kind::upstream_found, "success", 1, 1008, 99, "configuration", "info", "update"},
 };
 
 std::string safe(std::string_view text) { return printable(text, 200); }
@@ -141,6 +144,18 @@ struct Words {
   void operator()(const ArchiveRemoved& e) const {
     by_actor(e.actor);
     say(fmt::format("the archive of records {} to {} removed{}", e.from, e.to, by(e.actor)));
+  }
+  void operator()(const ModeChanged& e) const {
+    by_actor(e.actor), m.reason = e.mode;
+    say(fmt::format("mode changed{} to {}{}", e.from.empty() ? "" : " from " + safe(e.from), safe(e.mode), by(e.actor)));
+  }
+  void operator()(const UpstreamLost& e) const {
+    m.reason = e.cause;
+    say(fmt::format("upstream {} lost: {}", safe(record.upstream), safe(e.cause)));
+  }
+  void operator()(const UpstreamFound& e) const {
+    say(fmt::format("upstream {} answers{}", safe(record.upstream),
+                    e.seconds ? fmt::format(" after {:.1f} s", *e.seconds) : ""));
   }
   void operator()(const ImportFinished& e) const {
     by_actor(e.actor), m.reason = e.origin;

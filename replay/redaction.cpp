@@ -34,6 +34,11 @@ struct Redaction::Fields {
     if constexpr (requires { event.subject; }) principal(event.subject);
   }
   void operator()(TunnelClosed& event) const { event.cause.clear(); }
+  void operator()(UpstreamLost& event) const { event.cause.clear(); }
+  void operator()(ModeChanged& event) const {
+    name("person", event.actor);
+    if (redaction.addresses_ || redaction.names_) event.upstreams.clear();
+  }
 };
 
 std::string Redaction::name(std::string_view prefix, const std::string& text) const {
@@ -59,6 +64,7 @@ void Redaction::apply(Record& record) const {
   if (addresses_) {
     record.source = address(record.source);
     record.via = address(record.via);
+    record.upstream = address(record.upstream);
     for (std::string& claimed : record.claimed) claimed = address(claimed);
   }
   fields.name("node", record.node);

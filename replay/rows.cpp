@@ -102,6 +102,18 @@ struct Words {
   void operator()(const ClockStepped& e) const {
     row.what = fmt::format("the clock was stepped by {:.1f} s", e.by_seconds);
   }
+  void operator()(const ModeChanged& e) const {
+    row.what = fmt::format("mode {}{}{}", printable(e.mode, 20), by_actor(e.actor), quoted_note(record));
+    row.tone = Tone::strong;
+  }
+  void operator()(const UpstreamLost& e) const {
+    row.what = fmt::format("upstream {} lost: {}", printable(record.upstream, 45), printable(e.cause, 40));
+    row.tone = Tone::strong;
+  }
+  void operator()(const UpstreamFound& e) const {
+    row.what = fmt::format("upstream {} answers{}", printable(record.upstream, 45),
+                           e.seconds ? fmt::format(" after {:.0f} s", *e.seconds) : "");
+  }
   template <Kind K>
   void operator()(const TokenChanged<K>& e) const {
     const std::string_view did = name_of(K).substr(std::string_view("token_").size());

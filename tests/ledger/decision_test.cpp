@@ -132,6 +132,20 @@ TEST(Decision, OnlyTwoRulingsAdmit) {
 
 TEST(Decision, EvidenceOfNothingIsRefused) { EXPECT_EQ(decide(Evidence{}), Ruling::refuse_token); }
 
+// So are these: would_have.
+TEST(Decision, RulingNamesGoThereAndBack) {
+  std::set<std::string_view> names;
+  for (const Ruling ruling :
+       {Ruling::admit_first, Ruling::admit_known, Ruling::refuse_token, Ruling::refuse_headers,
+        Ruling::refuse_mismatch, Ruling::refuse_held, Ruling::refuse_unverified}) {
+    names.insert(name_of(ruling));
+    EXPECT_EQ(ruling_from_name(name_of(ruling)), ruling);
+  }
+  EXPECT_EQ(names, (std::set<std::string_view>{"admit_first", "admit_known", "refuse_token", "refuse_headers",
+                                               "refuse_mismatch", "refuse_held", "refuse_unverified"}));
+  for (const std::string_view other : {"", "serve", "admit", "Admit_first"}) EXPECT_FALSE(ruling_from_name(other)) << other;
+}
+
 // The reasons are field values of docs/EVENTS.md: part of the contract.
 TEST(Decision, ReasonNames) {
   std::set<std::string_view> names;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "ledger/credentials.h"
@@ -132,8 +133,8 @@ RC_GTEST_PROP(EventCodec, WhatDecodesHasOneForm, (const std::string& tail)) {
 
 TEST(EventCodec, UnknownVersionsAndKindsAreNamed) {
   std::string bytes = encode(small_record());
-  bytes[0] = 3;
-  EXPECT_EQ(error_of(bytes), "record format version 3, this program reads versions up to 2");
+  bytes[0] = 4;
+  EXPECT_EQ(error_of(bytes), "record format version 4, this program reads versions up to 3");
   bytes = encode(small_record());
   bytes[1] = 99;
   EXPECT_EQ(error_of(bytes), "kind number 99 is not known to this program");
@@ -275,17 +276,16 @@ TEST_P(Golden, FillsEveryField) {
   const boost::json::object object = to_json(*record);
   const auto has = [&](const char* key, const auto&) { EXPECT_TRUE(object.contains(key)) << key; };
   const auto check = [&](const auto& part) {
-    if (version() == 1)
-      part.fields(part, has);
-    else
-      each_field(part, has);
+    each_field_of<1>(part, has);
+    if (version() >= 2) each_field_of<2>(part, has);
+    if (version() >= 3) each_field_of<3>(part, has);
   };
   check(*record);
   std::visit(check, record->event);
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryKind, Golden,
-                         ::testing::Combine(::testing::Values(1, 2), ::testing::ValuesIn(test::all_kinds())),
+                         ::testing::Combine(::testing::Values(1, 2, 3), ::testing::ValuesIn(test::all_kinds())),
                          [](const auto& row) {
                            return "v" + std::to_string(std::get<0>(row.param)) + "_" +
                                   std::string(name_of(std::get<1>(row.param)));
@@ -305,6 +305,59 @@ TEST(EventCodec, ARecordIsWrittenInTheOldestVersionThatHoldsIt) {
   padded[0] = 2;
   padded.append(3 * 4, '\0');  // three empty texts: via, weakness, also_bound_to
   EXPECT_EQ(error_of(padded), "a newer format version than the record needs");
+}
+
+TEST(EventCodec, WhatAnUpstreamDecidedIsVersion3) {
+  const auto version_with = [](auto&& change) {
+    Record record;
+    record.seq = 1;
+    record.event = PasswordStored{{"a2eb"}};
+    change(record);
+    const std::string bytes = encode(record);
+    EXPECT_EQ(error_of(bytes), "");
+    return int{bytes[0]};
+  };
+  EXPECT_EQ(version_with([](Record& r) { r.authority = kUpstreamAuthority; }), 3);
+  EXPECT_EQ(version_with([](Record& r) { r.upstream = "10.0.0.1:6443"; }), 3);
+  EXPECT_EQ(version_with([](Record& r) { r.answered = 200; }), 3);
+  EXPECT_EQ(version_with([](Record& r) { r.took_ms = 0; }), 3) << "at once is not `not known`";
+  EXPECT_EQ(version_with([](Record& r) { r.would_have = "admit_known"; }), 3);
+  EXPECT_EQ(version_with([](Record& r) { r.via = "10.0.0.1:1"; }), 2);
+  Record record;
+  record.seq = 1;
+  record.event = ModeChanged{.mode = "observe", .from = {}, .upstreams = "https://10.0.0.1:6443", .actor = {}};
+  EXPECT_EQ(encode(record)[0], 1) << "a new kind is no new format";
+}
+
+// Version 3 with nothing of version 3 in it, whatever there is of version 2.
+TEST(EventCodec, AVersion3ThatNeedsNoneIsRefused) {
+  for (const char* via : {"", "10.0.0.1:1"}) {
+    Record record;
+    record.seq = 1;
+    record.event = ModeChanged{};
+    record.via = via;
+    std::string bytes = encode(record);
+    if (bytes[0] == 1) bytes.append(4, '\0');  // via
+    bytes[0] = 3;
+    bytes.append(3 * 4 + 8 + 1, '\0');  // authority, upstream, would_have; answered; took_ms
+    EXPECT_EQ(error_of(bytes), "a newer format version than the record needs") << via;
+  }
+}
+
+// The JSON form has the fields of the record and of its event side by side.
+TEST(EventCodec, NoEventHasAFieldOfTheRecords) {
+  std::set<std::string> names = {"seq", "time", "kind"};
+  each_field(Record{}, [&](const char* name, const auto&) { EXPECT_TRUE(names.insert(name).second) << name; });
+  for (const Kind kind : test::all_kinds()) {
+    std::set<std::string> all = names;
+    std::visit(
+        [&](const auto& event) {
+          each_field(event, [&](const char* name, const auto&) {
+            EXPECT_TRUE(all.insert(name).second) << name_of(kind) << " " << name;
+          });
+        },
+        *make_event(static_cast<std::uint16_t>(kind)));
+  }
 }
 
 TEST(GoldenNodeState, Version1DecodesForEver) {

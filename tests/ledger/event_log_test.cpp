@@ -163,6 +163,32 @@ TEST_F(EventLogTest, AppendingGoesOnAfterReopening) {
   EXPECT_EQ(broken_promises(*log_), none());
 }
 
+TEST_F(EventLogTest, TheNewestOfAKindIsFoundAmongTheServerWide) {
+  open();
+  const auto mode = [](const char* to) { return record(ModeChanged{.mode = to, .from = {}, .upstreams = {}, .actor = {}}); };
+  const auto newest = [&]() -> std::string {
+    const Result<std::optional<Record>> found = log_->newest(Kind::mode_changed);
+    if (!found) return found.error().message;
+    return *found ? as<ModeChanged>(**found)->mode + " " + std::to_string((*found)->seq) : "none";
+  };
+  EXPECT_EQ(newest(), "none");
+  append({stored("n1"), record(ServerStarted{})});
+  EXPECT_EQ(newest(), "none");
+  append({mode("observe"), stored("n2")});
+  EXPECT_EQ(newest(), "observe 3");
+  append({mode("enforce"), record(ServerStopped{}), stored("n3"), record(UpstreamLost{"gone"})});
+  EXPECT_EQ(newest(), "enforce 5");
+  EXPECT_EQ(log_->newest(Kind::upstream_lost)->value().seq, 8U);
+  EXPECT_FALSE(log_->newest(Kind::upstream_found)->has_value());
+  open();
+  EXPECT_EQ(newest(), "enforce 5");
+  EXPECT_EQ(log_->newest(Kind::password_stored).error().code, Errc::invalid) << "not listed there";
+  log_.reset();
+  overwrite_record(options_.dir, 6, "x");
+  open();
+  EXPECT_THAT(newest(), HasSubstr("record 6")) << "an older one might not be the newest";
+}
+
 TEST_F(EventLogTest, AppendingNothingIsNothing) {
   open();
   append({});

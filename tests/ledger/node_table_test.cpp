@@ -44,6 +44,40 @@ struct Row {
   const char* state;
 };
 
+// The same fold where each event is what an upstream decided; a hold is our own, whoever else decides.
+NodeState fold_upstreams(const std::vector<Event>& events) {
+  NodeState state;
+  Seq seq = 0;
+  for (const Event& event : events) {
+    Record record;
+    record.seq = ++seq;
+    record.event = event;
+    if (record.kind() != Kind::binding_held) record.authority = kUpstreamAuthority;
+    apply(record, state);
+  }
+  return state;
+}
+
+TEST(UpstreamOutcomes, FoldLikeOurOwn) {
+  const Event changed = BindingChanged{.actor = {}, .by = "outside", .from = kA, .to = kB};
+  const Event refused_unknown = PasswordRejected{.fingerprint = kA, .bound = {}, .status = 403};
+  EXPECT_EQ(describe(fold_upstreams({kStoredA})), "bound aa since 1 version 1");
+  EXPECT_EQ(describe(fold_upstreams({kStoredA, kVerifiedA})), "bound aa since 1 version 1");
+  EXPECT_EQ(describe(fold_upstreams({kVerifiedA})), "bound aa since 1 version 1") << "it was bound before we watched";
+  EXPECT_EQ(describe(fold_upstreams({kStoredA, kRejectedB})), "bound aa since 1 version 1 +1");
+  EXPECT_EQ(describe(fold_upstreams({kStoredA, refused_unknown})), "bound aa since 1 version 1 +1")
+      << "it refuses what it admitted; which password it wants is not known";
+  EXPECT_EQ(describe(fold_upstreams({refused_unknown})), "free since 0 version 0 +1") << "a binding we do not know";
+  EXPECT_EQ(describe(fold_upstreams({kStoredA, kRejectedB, changed, kVerifiedB})), "bound bb since 3 version 3");
+}
+
+TEST(UpstreamOutcomes, DoNotEndAHold) {
+  const Event changed = BindingChanged{.actor = {}, .by = "outside", .from = kA, .to = kB};
+  EXPECT_EQ(describe(fold_upstreams({kHeld, kStoredA})), "bound aa held since 2 version 2");
+  EXPECT_EQ(describe(fold_upstreams({kStoredA, kHeld, changed, kVerifiedB})), "bound bb held since 3 version 3");
+  EXPECT_EQ(state_name(fold_upstreams({kHeld, kStoredA})), "held");
+}
+
 class Transitions : public ::testing::TestWithParam<Row> {};
 
 TEST_P(Transitions, Fold) {

@@ -120,10 +120,25 @@ TEST(Storm, PortRequestAndTimeDoNotTellOutcomesApart) {
   EXPECT_EQ(storm.offer(other, at(1)), 1U);
 }
 
+TEST(Storm, WhatAnUpstreamTookDoesNotTellOutcomesApart) {
+  Storm storm;
+  Record refused = rejected_password();
+  refused.authority = kUpstreamAuthority, refused.upstream = "10.0.0.1:6443", refused.answered = 403;
+  refused.would_have = "refuse_mismatch", refused.took_ms = 3;
+  storm.offer(refused, at(0));
+  refused.took_ms = 250;
+  EXPECT_EQ(storm.offer(refused, at(1)), 1U);
+  ASSERT_EQ(storm.due(30), 1U);
+  EXPECT_EQ(storm.written[0].took_ms, 3) << "the first is its own record";
+  EXPECT_FALSE(storm.written[1].took_ms.has_value()) << "several have no one time";
+  EXPECT_EQ(storm.written[1].would_have, "refuse_mismatch");
+  EXPECT_EQ(storm.written[1].answered, 403);
+}
+
 TEST(Storm, EverythingElseTellsThemApart) {
   Storm storm;
   storm.offer(rejected_password(), at(0));
-  std::vector<Record> others(8, rejected_password());
+  std::vector<Record> others(12, rejected_password());
   others[0].node = "web-2";
   others[1].source = "10.0.0.6:41000";
   others[2].endpoint = "/v1-k3s/client-kubelet.crt";
@@ -132,6 +147,10 @@ TEST(Storm, EverythingElseTellsThemApart) {
   others[5].generation = "G2";
   others[6] = rejected_password("web-1", "cc");
   others[7].event = TokenAccepted{};
+  others[8].authority = kUpstreamAuthority;
+  others[9].upstream = "10.0.0.1:6443";
+  others[10].answered = 403;
+  others[11].would_have = "admit_known";
   for (std::size_t i = 0; i < others.size(); ++i)
     EXPECT_EQ(storm.offer(others[i], at(1)), i + 2) << "outcome " << i << " was taken for another";
 }

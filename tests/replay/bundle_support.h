@@ -24,10 +24,10 @@ namespace fs = std::filesystem;
 using ledger::test::file_bytes;
 using ledger::test::put_file;
 
-// tests/golden/v2, one record of each kind there is, numbered from 1.
+// tests/golden/v3, one record of each kind there is, numbered from 1.
 inline std::vector<Record> every_kind() {
   std::vector<fs::path> files;
-  for (const auto& file : fs::directory_iterator(ledger::test::source_dir() + "/tests/golden/v2"))
+  for (const auto& file : fs::directory_iterator(ledger::test::source_dir() + "/tests/golden/v3"))
     if (file.path().extension() == ".json") files.push_back(file.path());
   std::sort(files.begin(), files.end());
   std::vector<Record> records;

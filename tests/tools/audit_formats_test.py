@@ -21,7 +21,7 @@ HOSTILE = ["=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", 'a"b,c\nd', "x|y=z\\"
 
 
 def golden():
-    files = sorted((SOURCE / "tests" / "golden" / "v2").glob("*.json"))
+    files = sorted((SOURCE / "tests" / "golden" / "v3").glob("*.json"))
     return [json.loads(f.read_text()) for f in files if "kind" in f.read_text()]
 
 

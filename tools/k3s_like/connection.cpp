@@ -14,7 +14,7 @@
 namespace ledger::k3s_like {
 namespace {
 
-constexpr std::size_t kMaxHead = 1 << 20;         // Go's default
+constexpr std::size_t kMaxHead = 1 << 20;  // Go's default
 constexpr std::size_t kMaxLine = 64 << 10;
 constexpr std::uint64_t kMaxLeftBody = 256 << 10;  // more is not waited for: the connection ends
 
@@ -53,9 +53,8 @@ bool has_no_body(int status) { return status == 204 || status == 304 || status <
 std::string decoded(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto byte = text[i] == '%' && i + 2 < text.size() + 0
-                          ? parse_number<unsigned>(text.substr(i + 1, 2), 16)
-                          : std::optional<unsigned>();
+    const auto byte = text[i] == '%' && i + 2 < text.size() + 0 ? parse_number<unsigned>(text.substr(i + 1, 2), 16)
+                                                                : std::optional<unsigned>();
     out += byte ? static_cast<char>(*byte) : text[i] == '+' ? ' ' : text[i];
     if (byte) i += 2;
   }
@@ -64,7 +63,9 @@ std::string decoded(std::string_view text) {
 
 }  // namespace
 
-bool same_name(std::string_view a, std::string_view b) { return a.size() == b.size() && to_lower(a) == to_lower(b); }
+bool same_name(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && to_lower(a) == to_lower(b);
+}
 
 bool has_word(const std::vector<std::string>& values, std::string_view word) {
   for (std::string_view rest : values)
@@ -260,7 +261,8 @@ bool Exchange::read_head() {
   request_.target = line->substr(first + 1, last - first - 1);
   const std::string version = line->substr(last + 1);
   if (!is_token(request_.method)) return refuse(400, "invalid method");
-  if (version != "HTTP/1.1" && version != "HTTP/1.0") return refuse(version.starts_with("HTTP/") ? 505 : 400, version);
+  if (version != "HTTP/1.1" && version != "HTTP/1.0")
+    return refuse(version.starts_with("HTTP/") ? 505 : 400, version);
   request_.minor = version.back() - '0';
   if (request_.target.find_first_of(" \t") != std::string::npos || !is_value(request_.target))
     return refuse(400, "malformed target");
@@ -283,7 +285,8 @@ bool Exchange::judge_framing() {
   if (hosts.size() > 1) return refuse(400, "too many Host headers");
   const auto codings = request_.all("transfer-encoding");
   if (!codings.empty() && request_.minor == 1) {
-    if (codings.size() > 1 || !same_name(codings[0], "chunked")) return refuse(501, "Unsupported transfer encoding");
+    if (codings.size() > 1 || !same_name(codings[0], "chunked"))
+      return refuse(501, "Unsupported transfer encoding");
     request_.chunked = true;
   }
   const auto lengths = request_.all("content-length");
@@ -352,8 +355,8 @@ bool Exchange::read_chunks(const std::function<void(std::string_view)>& take) {
 
 std::string Exchange::head_of(int status, const Headers& headers) {
   status_ = status;
-  std::string head =
-      "HTTP/1." + std::to_string(request_.minor) + " " + std::to_string(status) + " " + std::string(text_of_status(status)) + "\r\n";
+  std::string head = "HTTP/1." + std::to_string(request_.minor) + " " + std::to_string(status) + " " +
+                     std::string(text_of_status(status)) + "\r\n";
   for (const auto& [name, value] : headers) {
     head += name + ": " + value + "\r\n";
     if (same_name(name, "connection") && has_word({value}, "close")) keep_alive_ = false;
@@ -413,7 +416,8 @@ bool Exchange::finish() {
   if (request_.expects_continue && !body_read_) return false;  // the client may or may not send it
   std::uint64_t left = 0;
   if (!request_.chunked && request_.length > kMaxLeftBody && !body_read_) return false;
-  return read_body([&left](std::string_view bytes) { left += bytes.size(); }) && left <= kMaxLeftBody && keep_alive_;
+  return read_body([&left](std::string_view bytes) { left += bytes.size(); }) && left <= kMaxLeftBody &&
+         keep_alive_;
 }
 
 }  // namespace ledger::k3s_like

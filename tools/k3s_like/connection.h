@@ -1,8 +1,10 @@
-// One TLS connection of a client, and HTTP/1.1 on it as Go's net/http reads and writes it: k3s is written in Go, and what a
-// server in front of it lets through matters as Go understands it. So where Go is lenient (line ends without CR, folded
-// lines, Content-Length beside chunked, white space in chunk sizes), this is; where Go refuses, this refuses with its status.
+// One TLS connection of a client, and HTTP/1.1 on it as Go's net/http reads and writes it: k3s is written in Go,
+// and what a server in front of it lets through matters as Go understands it. So where Go is lenient (line ends
+// without CR, folded lines, Content-Length beside chunked, white space in chunk sizes), this is; where Go refuses,
+// this refuses with its status.
 //
-// Blocking; one thread per connection. A connection that fails once fails from then on: callers may look at the end only.
+// Blocking; one thread per connection. A connection that fails once fails from then on: callers may look at the end
+// only.
 #pragma once
 
 #include <openssl/ssl.h>
@@ -56,7 +58,7 @@ class Connection {
 
 struct Request {
   std::string method, target, path, query;
-  int minor = 1;  // HTTP/1.<minor>
+  int minor = 1;    // HTTP/1.<minor>
   Headers headers;  // as received: spelling, order, duplicates; only folded lines are joined
   bool chunked = false;
   std::uint64_t length = 0;
@@ -80,7 +82,8 @@ class Exchange {
   bool read_head();
   const Request& request() const { return request_; }
 
-  // The body in pieces, with 100 Continue before it where that is awaited. False: it broke off or was no valid body.
+  // The body in pieces, with 100 Continue before it where that is awaited. False: it broke off or was no valid
+  // body.
   bool read_body(const std::function<void(std::string_view)>& take);
   const Headers& trailers() const { return trailers_; }
 
@@ -92,7 +95,10 @@ class Exchange {
   void end(const Headers& trailers = {});
   // 101; the connection is the caller's from here on.
   Connection& switch_protocols(const Headers& headers);
-  Connection& raw() { keep_alive_ = false; return connection_; }
+  Connection& raw() {
+    keep_alive_ = false;
+    return connection_;
+  }
 
   // After the answer: takes what is left of the body. True: another request may come.
   bool finish();

@@ -41,7 +41,9 @@ void add_issue(CLI::App& app, int* status) {
   const auto asked = std::make_shared<Asked>();
   CLI::App* command = app.add_subcommand("issue", "Make a client certificate: <out>.crt, <out>.key");
   command->add_option("--dir", asked->options.dir, "Server directory")->required();
-  command->add_option("--ca", asked->options.authority, "client-ca, request-header-ca, server-ca; stranger: of nobody")->capture_default_str();
+  command
+      ->add_option("--ca", asked->options.authority, "client-ca, request-header-ca, server-ca; stranger: of nobody")
+      ->capture_default_str();
   command->add_option("--cn", asked->options.common_name, "Common name")->required();
   command->add_option("--org", asked->options.organizations, "Organizations");
   command->add_option("--from", asked->options.valid_from, "Valid from, seconds from now")->capture_default_str();
@@ -61,8 +63,11 @@ void add_serve(CLI::App& app, int* status) {
   command->add_option("--dir", asked->options.dir, "Server directory")->required();
   command->add_option("--listen", asked->options.listen, "Address")->capture_default_str();
   command->add_option("--port", asked->options.port, "Port; 0: a free one")->capture_default_str();
-  command->add_option("--advertise", asked->options.advertise, "host:port that agents are told (default: where it listens)");
-  command->add_option("--generation", asked->generation, "Of the server")->check(CLI::IsMember({"G3", "G5", "G7"}))->capture_default_str();
+  command->add_option("--advertise", asked->options.advertise,
+                      "host:port that agents are told (default: where it listens)");
+  command->add_option("--generation", asked->generation, "Of the server")
+      ->check(CLI::IsMember({"G3", "G5", "G7"}))
+      ->capture_default_str();
   command->add_option("--delay-ms", asked->delay_ms, "Before every answer")->capture_default_str();
   command->add_option("--log", asked->options.log, "File for one JSON object per request (appended)");
   command->callback([asked, status] {

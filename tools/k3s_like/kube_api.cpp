@@ -39,25 +39,38 @@ void serve_whoami(Visit& visit, const Caller& caller) {
   if (!visit.exchange.read_body([&bytes](std::string_view some) { bytes += some.size(); })) return;
   const Request& request = visit.exchange.request();
   answer_json(visit, 200,
-              {{"user", caller.user}, {"groups", json::array(caller.groups.begin(), caller.groups.end())},
-               {"extra", pairs(caller.extra)}, {"how", caller.how}, {"method", request.method}, {"target", request.target},
-               {"headers", pairs(request.headers)}, {"body_bytes", bytes}, {"trailers", pairs(visit.exchange.trailers())}});
+              {{"user", caller.user},
+               {"groups", json::array(caller.groups.begin(), caller.groups.end())},
+               {"extra", pairs(caller.extra)},
+               {"how", caller.how},
+               {"method", request.method},
+               {"target", request.target},
+               {"headers", pairs(request.headers)},
+               {"body_bytes", bytes},
+               {"trailers", pairs(visit.exchange.trailers())}});
 }
 
 json::object node_object(const std::string& name) {
-  return {{"kind", "Node"}, {"apiVersion", "v1"},
-          {"metadata", {{"name", name}, {"uid", "00000000-0000-4000-8000-" + std::string(12, '0')}, {"resourceVersion", "1"},
-                        {"creationTimestamp", "2026-01-01T00:00:00Z"}}},
+  return {{"kind", "Node"},
+          {"apiVersion", "v1"},
+          {"metadata",
+           {{"name", name},
+            {"uid", "00000000-0000-4000-8000-" + std::string(12, '0')},
+            {"resourceVersion", "1"},
+            {"creationTimestamp", "2026-01-01T00:00:00Z"}}},
           {"status", {{"conditions", json::array{{{"type", "Ready"}, {"status", "True"}}}}}}};
 }
 
 json::object endpoints_object(const Server& server) {
   const std::string where = server.advertised();
   const std::size_t colon = where.rfind(':');
-  return {{"kind", "Endpoints"}, {"apiVersion", "v1"},
+  return {{"kind", "Endpoints"},
+          {"apiVersion", "v1"},
           {"metadata", {{"name", "kubernetes"}, {"namespace", "default"}, {"resourceVersion", "1"}}},
           {"subsets", json::array{{{"addresses", json::array{{{"ip", where.substr(0, colon)}}}},
-                                   {"ports", json::array{{{"name", "https"}, {"port", std::atoi(where.c_str() + colon + 1)}, {"protocol", "TCP"}}}}}}}};
+                                   {"ports", json::array{{{"name", "https"},
+                                                          {"port", std::atoi(where.c_str() + colon + 1)},
+                                                          {"protocol", "TCP"}}}}}}}};
 }
 
 // The objects as ADDED, then a BOOKMARK at every interval.
@@ -68,12 +81,14 @@ void serve_watch(Visit& visit, const std::string& kind, const json::array& objec
   visit.exchange.begin(200, json_headers());
   bool going = true;
   for (const json::value& object : objects)
-    going = going && visit.exchange.piece(json::serialize(json::object{{"type", "ADDED"}, {"object", object}}) + "\n");
+    going =
+        going && visit.exchange.piece(json::serialize(json::object{{"type", "ADDED"}, {"object", object}}) + "\n");
   for (int version = 2; going; ++version) {
     const auto next = std::chrono::steady_clock::now() + interval;
     std::this_thread::sleep_until(std::min(next, until));
     if (std::chrono::steady_clock::now() >= until) break;
-    const json::object bookmark{{"kind", kind}, {"apiVersion", "v1"}, {"metadata", {{"resourceVersion", std::to_string(version)}}}};
+    const json::object bookmark{
+        {"kind", kind}, {"apiVersion", "v1"}, {"metadata", {{"resourceVersion", std::to_string(version)}}}};
     going = visit.exchange.piece(json::serialize(json::object{{"type", "BOOKMARK"}, {"object", bookmark}}) + "\n");
   }
   visit.exchange.end();
@@ -86,7 +101,11 @@ bool is_watch(const Request& request) {
 
 void serve_collection(Visit& visit, const std::string& kind, json::array objects) {
   if (is_watch(visit.exchange.request())) return serve_watch(visit, kind, objects);
-  answer_json(visit, 200, {{"kind", kind + "List"}, {"apiVersion", "v1"}, {"metadata", {{"resourceVersion", "1"}}}, {"items", std::move(objects)}});
+  answer_json(visit, 200,
+              {{"kind", kind + "List"},
+               {"apiVersion", "v1"},
+               {"metadata", {{"resourceVersion", "1"}}},
+               {"items", std::move(objects)}});
 }
 
 void serve_nodes(Visit& visit, const Caller& caller, const std::string& name) {
@@ -95,10 +114,12 @@ void serve_nodes(Visit& visit, const Caller& caller, const std::string& name) {
     if (name.empty() || node == name) objects.push_back(node_object(node));
   if (name.empty()) return serve_collection(visit, "Node", std::move(objects));
   if (objects.empty())
-    return visit.exchange.answer(404, json_headers(), status_body(404, "NotFound", "nodes \"" + name + "\" not found"));
+    return visit.exchange.answer(404, json_headers(),
+                                 status_body(404, "NotFound", "nodes \"" + name + "\" not found"));
   if (visit.exchange.request().method == "GET") return answer_json(visit, 200, objects[0]);
   if (visit.exchange.request().method != "DELETE" || !caller.is_in("system:masters"))
-    return visit.exchange.answer(403, json_headers(), status_body(403, "Forbidden", "nodes \"" + name + "\" is forbidden"));
+    return visit.exchange.answer(403, json_headers(),
+                                 status_body(403, "Forbidden", "nodes \"" + name + "\" is forbidden"));
   visit.server.forget_node(name);
   answer_json(visit, 200, {{"kind", "Status"}, {"apiVersion", "v1"}, {"status", "Success"}});
 }
@@ -112,9 +133,11 @@ void serve_sink(Visit& visit) {
   });
   visit.server.log({{"event", "sink"}, {"connection", visit.connection}, {"bytes", bytes}, {"whole", whole}});
   if (!whole) return;
-  answer_json(visit, 200, {{"bytes", bytes}, {"sha256", digest.hex()},
-                           {"framing", visit.exchange.request().chunked ? "chunked" : "length"},
-                           {"trailers", pairs(visit.exchange.trailers())}});
+  answer_json(visit, 200,
+              {{"bytes", bytes},
+               {"sha256", digest.hex()},
+               {"framing", visit.exchange.request().chunked ? "chunked" : "length"},
+               {"trailers", pairs(visit.exchange.trailers())}});
 }
 
 void serve_source(Visit& visit) {
@@ -160,7 +183,9 @@ void serve_exec(Visit& visit) {
       ended = true;
     }
   }
-  visit.server.log({{"event", "exec_closed"}, {"connection", visit.connection}, {"bytes", got},
+  visit.server.log({{"event", "exec_closed"},
+                    {"connection", visit.connection},
+                    {"bytes", got},
                     {"why", connection.ended_in_order() ? "end of stream" : "broken off"}});
   if (connection.ended_in_order() && !ended) connection.write("bye");
 }
@@ -192,8 +217,14 @@ bool serve_oddity(Visit& visit) {
     exchange.raw().write("HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n");
     exchange.answer(200, kText, "after hints");
   } else if (path == "/odd") {
-    exchange.answer(200, {{"x-lower", "1"}, {"Set-Cookie", "a=1"}, {"X-UPPER", ""}, {"Set-Cookie", "b=2"},
-                          {"Warning", "299 - \"odd, but allowed\""}, {"Content-Type", "text/odd"}}, "odd\n");
+    exchange.answer(200,
+                    {{"x-lower", "1"},
+                     {"Set-Cookie", "a=1"},
+                     {"X-UPPER", ""},
+                     {"Set-Cookie", "b=2"},
+                     {"Warning", "299 - \"odd, but allowed\""},
+                     {"Content-Type", "text/odd"}},
+                    "odd\n");
   } else if (path == "/empty") {
     exchange.answer(204, {{"X-Empty", "yes"}}, "");
   } else if (path == "/not-modified") {
@@ -212,13 +243,18 @@ void serve_kube(Visit& visit) {
   const Request& request = visit.exchange.request();
   const std::string& path = request.path;
   const Caller caller = visit.server.kube_caller(request, visit.certificate);
-  if (caller.refused) return visit.exchange.answer(401, json_headers(), status_body(401, "Unauthorized", "Unauthorized"));
-  if (path == "/version") return answer_json(visit, 200, {{"major", "1"}, {"minor", "32"}, {"gitVersion", "v1.32.1+k3s-like"}});
+  if (caller.refused)
+    return visit.exchange.answer(401, json_headers(), status_body(401, "Unauthorized", "Unauthorized"));
+  if (path == "/version")
+    return answer_json(visit, 200, {{"major", "1"}, {"minor", "32"}, {"gitVersion", "v1.32.1+k3s-like"}});
   if (path == "/healthz" || path == "/livez" || path == "/readyz") return visit.exchange.answer(200, kText, "ok");
   if (path == "/whoami") return serve_whoami(visit, caller);
   if (caller.how == "anonymous")
-    return visit.exchange.answer(403, json_headers(), status_body(403, "Forbidden", "forbidden: User \"system:anonymous\" cannot get path \"" + path + "\""));
-  if (path == "/apis" || path == "/api") return answer_json(visit, 200, {{"kind", "APIGroupList"}, {"apiVersion", "v1"}, {"groups", json::array()}});
+    return visit.exchange.answer(
+        403, json_headers(),
+        status_body(403, "Forbidden", "forbidden: User \"system:anonymous\" cannot get path \"" + path + "\""));
+  if (path == "/apis" || path == "/api")
+    return answer_json(visit, 200, {{"kind", "APIGroupList"}, {"apiVersion", "v1"}, {"groups", json::array()}});
   if (path == "/api/v1/nodes") return serve_nodes(visit, caller, "");
   if (path.starts_with("/api/v1/nodes/")) return serve_nodes(visit, caller, path.substr(14));
   const std::string endpoints = "/api/v1/namespaces/default/endpoints";

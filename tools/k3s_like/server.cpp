@@ -5,8 +5,8 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -77,12 +77,15 @@ int listen_on(const std::string& host, unsigned short port, Result<void>* result
 
 }  // namespace
 
-bool Caller::is_in(std::string_view group) const { return std::find(groups.begin(), groups.end(), group) != groups.end(); }
+bool Caller::is_in(std::string_view group) const {
+  return std::find(groups.begin(), groups.end(), group) != groups.end();
+}
 
 Headers json_headers() { return {{"Content-Type", "application/json"}}; }
 
 std::string status_body(int code, std::string_view reason, std::string_view message) {
-  json::object status{{"kind", "Status"}, {"apiVersion", "v1"}, {"metadata", json::object()}, {"status", "Failure"}};
+  json::object status{
+      {"kind", "Status"}, {"apiVersion", "v1"}, {"metadata", json::object()}, {"status", "Failure"}};
   status["message"] = message;
   status["reason"] = reason;
   status["code"] = code;
@@ -99,8 +102,10 @@ Result<std::unique_ptr<Server>> Server::open(const ServerOptions& options) {
   if (const auto read = server->read_users(); !read) return read.error();
   const auto front = read_file(options.dir / "tls/request-header-ca.crt");
   if (!front) return front.error();
-  const std::unique_ptr<BIO, FreeWith<BIO_free_all>> bio(BIO_new_mem_buf(front->data(), static_cast<int>(front->size())));
-  const std::unique_ptr<X509, FreeWith<X509_free>> authority(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
+  const std::unique_ptr<BIO, FreeWith<BIO_free_all>> bio(
+      BIO_new_mem_buf(front->data(), static_cast<int>(front->size())));
+  const std::unique_ptr<X509, FreeWith<X509_free>> authority(
+      PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
   server->front_proxy_ca_.reset(X509_STORE_new());
   if (!authority || X509_STORE_add_cert(server->front_proxy_ca_.get(), authority.get()) != 1)
     return Error{Errc::invalid, "tls/request-header-ca.crt is no certificate"};
@@ -120,7 +125,8 @@ Result<void> Server::read_users() {
       const auto more = reader.read(&record);
       if (!more) return more.error();
       if (!*more) break;
-      if (record.columns.size() < 3) return Error{Errc::invalid, std::string(name) + ": a line has fewer than 3 columns"};
+      if (record.columns.size() < 3)
+        return Error{Errc::invalid, std::string(name) + ": a line has fewer than 3 columns"};
       const auto column = [&record](std::size_t i) { return std::string(record.columns[i].reveal()); };
       users->push_back({column(0), column(1), split(record.columns.size() > 3 ? column(3) : "")});
     }
@@ -130,18 +136,23 @@ Result<void> Server::read_users() {
 
 Result<void> Server::make_tls() {
   std::vector<std::string> names;
-  if (const auto pem = read_file(options_.dir / "tls/serving-kube-apiserver.crt")) names = names_in_certificate(*pem);
+  if (const auto pem = read_file(options_.dir / "tls/serving-kube-apiserver.crt"))
+    names = names_in_certificate(*pem);
   const auto certificate = issuer_.issue_listener(names, "cluster.local", Time::now());
   if (!certificate) return certificate.error();
   tls_.reset(SSL_CTX_new(TLS_server_method()));
   must(tls_ != nullptr && SSL_CTX_set_min_proto_version(tls_.get(), TLS1_2_VERSION) == 1, "SSL_CTX");
   const auto bio_of = [](std::string_view text) {
-    return std::unique_ptr<BIO, FreeWith<BIO_free_all>>(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+    return std::unique_ptr<BIO, FreeWith<BIO_free_all>>(
+        BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
   };
   const auto leaf_bio = bio_of(certificate->leaf_pem), key_bio = bio_of(certificate->key_pem.reveal());
-  const std::unique_ptr<X509, FreeWith<X509_free>> leaf(PEM_read_bio_X509(leaf_bio.get(), nullptr, nullptr, nullptr));
-  const std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>> key(PEM_read_bio_PrivateKey(key_bio.get(), nullptr, nullptr, nullptr));
-  must(SSL_CTX_use_certificate(tls_.get(), leaf.get()) == 1 && SSL_CTX_use_PrivateKey(tls_.get(), key.get()) == 1, "SSL_CTX");
+  const std::unique_ptr<X509, FreeWith<X509_free>> leaf(
+      PEM_read_bio_X509(leaf_bio.get(), nullptr, nullptr, nullptr));
+  const std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>> key(
+      PEM_read_bio_PrivateKey(key_bio.get(), nullptr, nullptr, nullptr));
+  must(SSL_CTX_use_certificate(tls_.get(), leaf.get()) == 1 && SSL_CTX_use_PrivateKey(tls_.get(), key.get()) == 1,
+       "SSL_CTX");
   SSL_CTX_set_verify(tls_.get(), SSL_VERIFY_PEER, nullptr);
   SSL_CTX_set_cert_verify_callback(
       tls_.get(), [](X509_STORE_CTX* store, void*) { return accept_any_certificate(1, store); }, nullptr);
@@ -206,21 +217,25 @@ bool Server::serve_one(Connection& connection, std::uint64_t number) {
   }
   const Request& request = exchange.request();
   const auto event = [&](std::string_view what) {
-    return json::object{{"event", what}, {"connection", number}, {"method", request.method}, {"target", request.target}};
+    return json::object{
+        {"event", what}, {"connection", number}, {"method", request.method}, {"target", request.target}};
   };
   json::object arrived = event("request");
   if (const std::string node = request.header("k3s-node-name"); !node.empty()) arrived["node"] = node;
   log(arrived);
   const json::object spoil = control();
   const auto* only = spoil.if_contains("only");
-  const bool spoilt = only == nullptr || (only->is_string() && request.path.starts_with(std::string_view(only->as_string())));
+  const bool spoilt =
+      only == nullptr || (only->is_string() && request.path.starts_with(std::string_view(only->as_string())));
   const auto has = [&](std::string_view key) { return spoilt && spoil.contains(key); };
   const auto* delay = spoil.if_contains("delay_ms");
-  std::this_thread::sleep_for(options_.delay + std::chrono::milliseconds(spoilt && delay && delay->is_int64() ? delay->as_int64() : 0));
+  std::this_thread::sleep_for(
+      options_.delay + std::chrono::milliseconds(spoilt && delay && delay->is_int64() ? delay->as_int64() : 0));
   const std::string certificate = connection.peer_certificate();
   Visit visit{*this, exchange, certificate, number};
   if (has("hang")) {
-    for (int i = 0; i < 6000 && control().contains("hang"); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    for (int i = 0; i < 6000 && control().contains("hang"); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
     return false;
   }
   if (has("drop")) return false;
@@ -274,7 +289,12 @@ Caller Server::by_certificate(const std::string& certificate) const {
   if (certificate.empty()) return caller;
   const auto identity = issuer_.authenticate(certificate, Time::now());
   if (identity)
-    return {.user = identity->common_name, .groups = identity->organizations, .extra = {}, .how = "x509", .refused = false, .why = ""};
+    return {.user = identity->common_name,
+            .groups = identity->organizations,
+            .extra = {},
+            .how = "x509",
+            .refused = false,
+            .why = ""};
   caller.refused = true;
   caller.why = "x509: " + identity.error().message;
   return caller;
@@ -293,9 +313,11 @@ Caller Server::supervisor_caller(const Request& request, const std::string& cert
 bool Server::front_proxy_verifies(const std::string& der) const {
   const ErrorScope scope;
   const unsigned char* bytes = bytes_of(der);
-  const std::unique_ptr<X509, FreeWith<X509_free>> certificate(d2i_X509(nullptr, &bytes, static_cast<long>(der.size())));
+  const std::unique_ptr<X509, FreeWith<X509_free>> certificate(
+      d2i_X509(nullptr, &bytes, static_cast<long>(der.size())));
   const std::unique_ptr<X509_STORE_CTX, FreeWith<X509_STORE_CTX_free>> context(X509_STORE_CTX_new());
-  if (!certificate || X509_STORE_CTX_init(context.get(), front_proxy_ca_.get(), certificate.get(), nullptr) != 1) return false;
+  if (!certificate || X509_STORE_CTX_init(context.get(), front_proxy_ca_.get(), certificate.get(), nullptr) != 1)
+    return false;
   X509_STORE_CTX_set_purpose(context.get(), X509_PURPOSE_SSL_CLIENT);
   if (X509_verify_cert(context.get()) != 1) return false;
   char name[128] = "";
@@ -306,7 +328,12 @@ bool Server::front_proxy_verifies(const std::string& der) const {
 Caller Server::kube_caller(const Request& request, const std::string& certificate) const {
   const std::string claimed = request.header("x-remote-user");
   if (!certificate.empty() && !claimed.empty() && front_proxy_verifies(certificate)) {
-    Caller caller{.user = claimed, .groups = request.all("x-remote-group"), .extra = {}, .how = "front_proxy", .refused = false, .why = ""};
+    Caller caller{.user = claimed,
+                  .groups = request.all("x-remote-group"),
+                  .extra = {},
+                  .how = "front_proxy",
+                  .refused = false,
+                  .why = ""};
     for (const auto& [name, value] : request.headers)
       if (to_lower(name).starts_with("x-remote-extra-")) caller.extra.emplace_back(to_lower(name), value);
     caller.groups.push_back("system:authenticated");
@@ -318,7 +345,8 @@ Caller Server::kube_caller(const Request& request, const std::string& certificat
     caller.refused = true;
     for (const User& user : bearers_)
       if (equal_in_constant_time(user.password, trim(authorization.substr(7))))
-        caller = {.user = user.name, .groups = user.groups, .extra = {}, .how = "bearer", .refused = false, .why = ""};
+        caller = {
+            .user = user.name, .groups = user.groups, .extra = {}, .how = "bearer", .refused = false, .why = ""};
   }
   if (caller.how.empty()) {
     Caller basic = by_basic(request);
@@ -326,7 +354,12 @@ Caller Server::kube_caller(const Request& request, const std::string& certificat
   }
   if (caller.refused) return caller;
   if (caller.how.empty())
-    return {.user = "system:anonymous", .groups = {"system:unauthenticated"}, .extra = {}, .how = "anonymous", .refused = false, .why = ""};
+    return {.user = "system:anonymous",
+            .groups = {"system:unauthenticated"},
+            .extra = {},
+            .how = "anonymous",
+            .refused = false,
+            .why = ""};
   caller.groups.push_back("system:authenticated");
   return caller;
 }

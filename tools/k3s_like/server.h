@@ -10,8 +10,9 @@
 //    "garbage": true,           answers something that is no HTTP
 //    "gone": ["web-1"]}         nodes whose Node object is gone: what G7 says to their certificates
 //
-// The log (one JSON object a line, written before the answer leaves): {"event":"request","connection":7,"method":..,
-// "target":..,"user":..,"how":..,"node":..} ; {"event":"answer",..,"status":..}; {"event":"tunnel_opened"|"tunnel_closed",..}.
+// The log (one JSON object a line, written before the answer leaves):
+// {"event":"request","connection":7,"method":.., "target":..,"user":..,"how":..,"node":..} ;
+// {"event":"answer",..,"status":..}; {"event":"tunnel_opened"|"tunnel_closed",..}.
 #pragma once
 
 #include <openssl/ssl.h>

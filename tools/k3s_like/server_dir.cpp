@@ -39,7 +39,8 @@ std::string pem_of(EVP_PKEY* key) {
 }
 
 void add_name(X509_NAME* name, const char* field, const std::string& value) {
-  must(X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8, bytes_of(value), static_cast<int>(value.size()), -1, 0) == 1,
+  must(X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8, bytes_of(value), static_cast<int>(value.size()), -1,
+                                  0) == 1,
        "X509_NAME");
 }
 
@@ -83,7 +84,8 @@ Pair make(const std::string& common_name, const std::vector<std::string>& organi
 }
 
 Result<void> write_pair(const fs::path& stem, const Pair& pair) {
-  if (const auto done = write_file(stem.string() + ".crt", pem_of(pair.certificate.get()), 0644); !done) return done;
+  if (const auto done = write_file(stem.string() + ".crt", pem_of(pair.certificate.get()), 0644); !done)
+    return done;
   return write_file(stem.string() + ".key", pem_of(pair.key.get()), 0600);
 }
 
@@ -98,24 +100,26 @@ Result<Pair> read_pair(const fs::path& stem) {
       BIO_new_mem_buf(key->reveal().data(), static_cast<int>(key->reveal().size())));
   Pair pair{KeyPtr(PEM_read_bio_PrivateKey(key_bio.get(), nullptr, nullptr, nullptr)),
             CertificatePtr(PEM_read_bio_X509(certificate_bio.get(), nullptr, nullptr, nullptr))};
-  if (!pair.key || !pair.certificate) return Error{Errc::invalid, "'" + stem.string() + "' is no certificate and key"};
+  if (!pair.key || !pair.certificate)
+    return Error{Errc::invalid, "'" + stem.string() + "' is no certificate and key"};
   return pair;
 }
 
 // What k3s keeps of its listener certificate; its key is made anew at each start here.
 std::string dynamic_cert(const std::vector<std::string>& names) {
   std::string annotations;
-  for (const std::string& name : names)
-    annotations += "\"listener.cattle.io/cn-" + name + "\":\"" + name + "\",";
+  for (const std::string& name : names) annotations += "\"listener.cattle.io/cn-" + name + "\":\"" + name + "\",";
   return "{\"metadata\":{\"creationTimestamp\":null,\"annotations\":{" + annotations +
          "\"listener.cattle.io/fingerprint\":\"SHA1=00FF\"}},\"data\":{\"tls.crt\":\"\",\"tls.key\":\"\"},"
          "\"type\":\"kubernetes.io/tls\"}\n";
 }
 
 std::string alternative_names(const std::vector<std::string>& names) {
-  std::string out = "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:localhost,IP:127.0.0.1,IP:::1";
+  std::string out =
+      "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:localhost,IP:127.0.0.1,IP:::1";
   for (const std::string& name : names) {
-    const bool address = name.find_first_not_of("0123456789.") == std::string::npos || name.find(':') != std::string::npos;
+    const bool address =
+        name.find_first_not_of("0123456789.") == std::string::npos || name.find(':') != std::string::npos;
     out += (address ? ",IP:" : ",DNS:") + name;
   }
   return out;
@@ -153,7 +157,8 @@ Result<void> make_server_dir(const DirOptions& options) {
   fs::create_directories(tls, ignored);
   const auto issuer = Issuer::open(options.dir, Time::now(), false);  // makes the client CA and the server CA
   if (!issuer) return issuer.error();
-  const Pair front = make("k3s-request-header-ca@" + std::to_string(std::time(nullptr)), {}, 0, 3650LL * 86400, nullptr);
+  const Pair front =
+      make("k3s-request-header-ca@" + std::to_string(std::time(nullptr)), {}, 0, 3650LL * 86400, nullptr);
   const auto server_ca = read_pair(tls / "server-ca"), client_ca = read_pair(tls / "client-ca");
   if (!server_ca) return server_ca.error();
   if (!client_ca) return client_ca.error();
@@ -162,11 +167,13 @@ Result<void> make_server_dir(const DirOptions& options) {
   const Pair admin = make("system:admin", {"system:masters"}, -60, year, &*client_ca);
   const Pair serving = make("kube-apiserver", {}, -60, year, &*server_ca, alternative_names(options.names));
   const Pair service = make("service", {}, 0, year, nullptr);
-  for (const auto& [stem, pair] : {std::pair{"request-header-ca", &front}, std::pair{"client-auth-proxy", &proxy},
-                                   std::pair{"client-admin", &admin}, std::pair{"serving-kube-apiserver", &serving}})
+  for (const auto& [stem, pair] :
+       {std::pair{"request-header-ca", &front}, std::pair{"client-auth-proxy", &proxy},
+        std::pair{"client-admin", &admin}, std::pair{"serving-kube-apiserver", &serving}})
     if (const auto done = write_pair(tls / stem, *pair); !done) return done;
   if (const auto done = write_file(tls / "service.key", pem_of(service.key.get()), 0600); !done) return done;
-  if (const auto done = write_file(tls / "dynamic-cert.json", dynamic_cert(options.names), 0600); !done) return done;
+  if (const auto done = write_file(tls / "dynamic-cert.json", dynamic_cert(options.names), 0600); !done)
+    return done;
   return write_credentials(options, issuer->ca_hash());
 }
 
@@ -175,7 +182,8 @@ Result<void> issue_client(const LeafOptions& options, const fs::path& out) {
                                ? Result<Pair>(make("stranger-ca", {}, -86400 * 30, 3650LL * 86400, nullptr))
                                : read_pair(options.dir / "tls" / options.authority);
   if (!authority) return authority.error();
-  return write_pair(out, make(options.common_name, options.organizations, options.valid_from, options.valid_for, &*authority));
+  return write_pair(
+      out, make(options.common_name, options.organizations, options.valid_from, options.valid_for, &*authority));
 }
 
 }  // namespace ledger::k3s_like

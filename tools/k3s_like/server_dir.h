@@ -1,7 +1,7 @@
 // A server directory as k3s lays it out, and the certificates that a test needs besides:
-//   tls/{client-ca,server-ca,request-header-ca}.{crt,key}, service.key, serving-kube-apiserver.crt, dynamic-cert.json
-//   tls/client-admin.{crt,key} (O=system:masters), client-auth-proxy.{crt,key} (signed by the request-header CA)
-//   cred/passwd, cred/ipsec.psk, token, node-token, agent-token
+//   tls/{client-ca,server-ca,request-header-ca}.{crt,key}, service.key, serving-kube-apiserver.crt,
+//   dynamic-cert.json tls/client-admin.{crt,key} (O=system:masters), client-auth-proxy.{crt,key} (signed by the
+//   request-header CA) cred/passwd, cred/ipsec.psk, token, node-token, agent-token
 // Threads: one call at a time per directory.
 #pragma once
 
@@ -17,8 +17,8 @@ namespace ledger::k3s_like {
 
 struct DirOptions {
   std::filesystem::path dir;
-  Secret token, agent_token;        // passwords; empty: a fresh one, and the same
-  std::vector<std::string> names;   // more names of the listener
+  Secret token, agent_token;       // passwords; empty: a fresh one, and the same
+  std::vector<std::string> names;  // more names of the listener
 };
 // The directory must hold no tls/ yet.
 Result<void> make_server_dir(const DirOptions& options);

@@ -51,7 +51,8 @@ void turn_away(Visit& visit, bool refused) {
 
 bool is_agent(const Server& server, const Caller& caller) {
   if (caller.is_in("k3s:agent")) return true;
-  return server.generation() == Generation::g7 && (caller.is_in("system:nodes") || caller.is_in("system:bootstrappers"));
+  return server.generation() == Generation::g7 &&
+         (caller.is_in("system:nodes") || caller.is_in("system:bootstrappers"));
 }
 
 void serve_file(Visit& visit, const char* name, const std::string& bytes) {
@@ -63,7 +64,8 @@ void serve_file(Visit& visit, const char* name, const std::string& bytes) {
   const std::string modified(text, std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &parts));
   if (visit.exchange.request().header("if-modified-since") == modified)
     return visit.exchange.answer(304, {{"Last-Modified", modified}}, "");
-  visit.exchange.answer(200, {{"Accept-Ranges", "bytes"}, {"Content-Type", "text/plain"}, {"Last-Modified", modified}}, bytes);
+  visit.exchange.answer(
+      200, {{"Accept-Ranges", "bytes"}, {"Content-Type", "text/plain"}, {"Last-Modified", modified}}, bytes);
 }
 
 // The document that every generation of agents accepts.
@@ -71,15 +73,29 @@ std::string config_document(const Server& server) {
   const auto range = [](std::string_view address) { return json::object{{"IP", address}, {"Mask", "//8AAA=="}}; };
   std::string psk;
   if (const auto text = read_foreign_secret(server.options().dir / "cred/ipsec.psk")) psk = trim(text->reveal());
-  const json::object document{
-      {"ClusterDNS", "10.43.0.10"}, {"ClusterDNSs", json::array{"10.43.0.10"}}, {"ClusterDomain", "cluster.local"},
-      {"ClusterIPRange", range("10.42.0.0")}, {"ClusterIPRanges", json::array{range("10.42.0.0")}},
-      {"ServiceIPRange", range("10.43.0.0")}, {"ServiceIPRanges", json::array{range("10.43.0.0")}},
-      {"ServiceNodePortRange", {{"Base", 30000}, {"Size", 2768}}}, {"FlannelBackend", "vxlan"}, {"FlannelIPv6Masq", false},
-      {"FlannelExternalIP", false}, {"EgressSelectorMode", "agent"}, {"IPSECPSK", psk}, {"DisableCCM", false},
-      {"DisableNPC", false}, {"DisableKubeProxy", false}, {"EmbeddedRegistry", false}, {"SupervisorMetrics", false},
-      {"HTTPSPort", server.options().port}, {"SupervisorPort", server.options().port}, {"SystemDefaultRegistry", ""},
-      {"MinTLSVersion", ""}, {"CipherSuites", nullptr}};
+  const json::object document{{"ClusterDNS", "10.43.0.10"},
+                              {"ClusterDNSs", json::array{"10.43.0.10"}},
+                              {"ClusterDomain", "cluster.local"},
+                              {"ClusterIPRange", range("10.42.0.0")},
+                              {"ClusterIPRanges", json::array{range("10.42.0.0")}},
+                              {"ServiceIPRange", range("10.43.0.0")},
+                              {"ServiceIPRanges", json::array{range("10.43.0.0")}},
+                              {"ServiceNodePortRange", {{"Base", 30000}, {"Size", 2768}}},
+                              {"FlannelBackend", "vxlan"},
+                              {"FlannelIPv6Masq", false},
+                              {"FlannelExternalIP", false},
+                              {"EgressSelectorMode", "agent"},
+                              {"IPSECPSK", psk},
+                              {"DisableCCM", false},
+                              {"DisableNPC", false},
+                              {"DisableKubeProxy", false},
+                              {"EmbeddedRegistry", false},
+                              {"SupervisorMetrics", false},
+                              {"HTTPSPort", server.options().port},
+                              {"SupervisorPort", server.options().port},
+                              {"SystemDefaultRegistry", ""},
+                              {"MinTLSVersion", ""},
+                              {"CipherSuites", nullptr}};
   return json::serialize(document) + "\n";
 }
 
@@ -105,8 +121,9 @@ bool node_is_admitted(Visit& visit, const Caller& caller, const std::string& nod
     case Server::Verdict::failed: return fail(visit, 500, "unable to write node passwords"), false;
     case Server::Verdict::mismatch: break;
   }
-  fail(visit, 403, newest ? "unable to verify password for node " + node + ": hash does not match"
-                          : "unable to verify hash for node '" + node + "': hash does not match");
+  fail(visit, 403,
+       newest ? "unable to verify password for node " + node + ": hash does not match"
+              : "unable to verify hash for node '" + node + "': hash does not match");
   return false;
 }
 
@@ -133,14 +150,15 @@ void serve_certificate(Visit& visit, const Caller& caller, Purpose purpose) {
   }
   std::string csr;
   std::optional<PublicKey> key;
-  if (!visit.exchange.read_body([&csr](std::string_view bytes) { csr.append(bytes.substr(0, kMaxCsr + 1)); })) return;
+  if (!visit.exchange.read_body([&csr](std::string_view bytes) { csr.append(bytes.substr(0, kMaxCsr + 1)); }))
+    return;
   if (request.method == "POST" && visit.server.generation() == Generation::g7 && !csr.empty()) {
     auto read = read_certificate_request(csr);
     if (!read) return fail(visit, 500, read.error().message);
     key = std::move(*read);
   }
-  const auto issued = visit.server.issuer().issue(purpose, name, addresses_of(request.header("k3s-node-ip")), Time::now(),
-                                                  key ? &*key : nullptr);
+  const auto issued = visit.server.issuer().issue(purpose, name, addresses_of(request.header("k3s-node-ip")),
+                                                  Time::now(), key ? &*key : nullptr);
   if (!issued) return fail(visit, 500, issued.error().message);
   std::string body = issued->leaf_pem + issued->ca_pem;
   if (!key) body += issued->key_pem.reveal();
@@ -214,14 +232,16 @@ Connection* accept_websocket(Visit& visit) {
   unsigned char digest[SHA_DIGEST_LENGTH];
   SHA1(bytes_of(text), text.size(), digest);
   const std::string accept = base64({reinterpret_cast<const char*>(digest), sizeof digest});
-  return &visit.exchange.switch_protocols({{"Upgrade", "websocket"}, {"Connection", "Upgrade"}, {"Sec-WebSocket-Accept", accept}});
+  return &visit.exchange.switch_protocols(
+      {{"Upgrade", "websocket"}, {"Connection", "Upgrade"}, {"Sec-WebSocket-Accept", accept}});
 }
 
 std::string serve_frames(Connection& connection, bool echo) {
   while (true) {
     unsigned char opcode = 0;
     std::string payload;
-    if (!read_frame(connection, &opcode, &payload)) return connection.ended_in_order() ? "end of stream" : "broken off";
+    if (!read_frame(connection, &opcode, &payload))
+      return connection.ended_in_order() ? "end of stream" : "broken off";
     if (opcode == 8) return write_frame(connection, 8, payload), "closed by the agent";
     if (opcode == 9 && !write_frame(connection, 10, payload)) return "broken off";
     if (echo && opcode <= 2 && !write_frame(connection, opcode, payload)) return "broken off";
@@ -252,7 +272,8 @@ bool serve_supervisor(Visit& visit) {
   for (const Purpose one : {Purpose::serving_kubelet, Purpose::client_kubelet, Purpose::client_kube_proxy,
                             Purpose::client_program_controller})
     if (name == std::string(name_of(one)) + ".crt") purpose = one;
-  if (!purpose && name != "config" && name != "client-ca.crt" && name != "server-ca.crt" && name != "readyz" && name != "apiservers")
+  if (!purpose && name != "config" && name != "client-ca.crt" && name != "server-ca.crt" && name != "readyz" &&
+      name != "apiservers")
     return false;
   if (!is_agent(server, caller)) return turn_away(visit, caller.refused), true;
   if (purpose) return serve_certificate(visit, caller, *purpose), true;

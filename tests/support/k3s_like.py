@@ -179,7 +179,7 @@ class Link:
         """False at the end."""
         try:
             some = self.tls.recv(65536)
-        except (ssl.SSLEOFError, ConnectionError):
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):
             some = b""
         self.buffer += some
         return bool(some)

@@ -426,7 +426,11 @@ Result<Upstreams::State::Target> target_of(const std::string& text) {
                      !url->has_query() && !url->has_fragment() &&
                      (url->encoded_path().empty() || url->encoded_path() == "/");
   Upstreams::State::Target target;
-  if (plain) target.port = url->has_port() ? url->port_number() : 6443;
+  if (plain) {
+    const std::string port = url->has_port() ? std::string(url->port()) : "6443";
+    const auto read = std::from_chars(port.data(), port.data() + port.size(), target.port);
+    if (read.ec != std::errc() || read.ptr != port.data() + port.size()) target.port = 0;
+  }
   if (target.port == 0)
     return Error{Errc::invalid, "--upstream " + printable(text, 80) + " is not a URL like https://10.0.0.1:6443"};
   target.host = url->host_address();

@@ -47,7 +47,7 @@ namespace {
 constexpr std::chrono::seconds kStopGrace{10};
 constexpr std::chrono::hours kRenewalCheck{6};
 constexpr std::int64_t kRenewBefore_s = 90 * 86400;  // as k3s' dynamiclistener
-constexpr std::chrono::seconds kLearnEvery{30};
+constexpr std::chrono::seconds kLearnEvery{30}, kLearnFirst{2};  // the cluster's config document
 constexpr std::size_t kMostNames = 256;  // of the listener's certificate
 constexpr std::uint16_t kKubeApiPort = 6443;
 constexpr rlim_t kSpareDescriptors = 640;            // RocksDB's files and a few more
@@ -370,7 +370,7 @@ void Server::State::take_names(const std::vector<std::string>& names) {
           std::find(listener_names.begin(), listener_names.end(), name) == listener_names.end())
         listener_names.push_back(name);
     if (listener_names.size() == before) return;
-    spdlog::info("the listener's certificate gets {} names of the upstream's", listener_names.size() - before);
+    spdlog::info("names of the upstream that the listener's certificate gets: {}", listener_names.size() - before);
   }
   if (const Result<void> renewed = renew_certificate(); !renewed)
     spdlog::error("cannot renew the listener's certificate: {}", renewed.error().message);
@@ -529,7 +529,7 @@ void Server::State::learn_cluster() {
   if (file) token = JoinToken::parse(trim(file->reveal()));
   const std::string path = std::string(options.program->path_prefix) + "config";
   auto again = [this] {
-    learning->expires_after(kLearnEvery);
+    learning->expires_after(cluster->document() != nullptr ? kLearnEvery : kLearnFirst);
     learning->async_wait([this](const boost::system::error_code& cancelled) {
       if (!cancelled) learn_cluster();
     });

@@ -324,7 +324,7 @@ struct Observation::Tunnel {
   bool we_decided = false;
   std::string upstream;
   int answered = 0;
-  std::chrono::steady_clock::time_point opened;
+  std::shared_ptr<TunnelSession> session;  // while it is open: one that we only carry
 };
 
 std::shared_ptr<Passage> Observation::tunnel(const RequestPtr& head, bool we_decide) {
@@ -342,7 +342,7 @@ std::shared_ptr<Passage> Observation::tunnel(const RequestPtr& head, bool we_dec
   passage->on_answer = [this, tunnel](const Passage::Head& answer, Passage::GoOn go_on) {
     open_tunnel(tunnel, answer, std::move(go_on));
   };
-  passage->on_end = [this, tunnel](std::string_view cause) { close_tunnel(*tunnel, cause); };
+  passage->on_end = [tunnel](std::string_view cause) { tunnel->session->on_close(printable(cause, kMaxCause)); };
   return passage;
 }
 
@@ -402,19 +402,14 @@ void Observation::open_tunnel(const std::shared_ptr<Tunnel>& tunnel, const Passa
       if (error.code == Errc::conflict) error = {Errc::unavailable, "the tokens changed meanwhile; try again"};
       return go_on(to_response(problem_of(error)));
     }
-    tunnel->opened = std::chrono::steady_clock::now();
-    if (opens) generations_.tunnel_opened(*tunnel->request, tunnel->question.caller.node);
+    if (opens) {
+      const std::string& node = tunnel->question.caller.node;
+      generations_.tunnel_opened(*tunnel->request, node);
+      tunnel->session = tunnels_.open(tunnel_record(*tunnel, TunnelClosed{}), node);
+      tunnel->session->attach([](const std::string&) { return false; });
+    }
     go_on(std::nullopt);
   });
-}
-
-void Observation::close_tunnel(const Tunnel& tunnel, std::string_view cause) {
-  const std::chrono::duration<double> lasted = std::chrono::steady_clock::now() - tunnel.opened;
-  TunnelClosed closed{.session = tunnel.request->id, .cause = printable(cause, kMaxCause), .seconds = lasted.count()};
-  Proposal proposal;
-  proposal.records.push_back(tunnel_record(tunnel, std::move(closed)));
-  // Nobody waits for this record.
-  ledger_.append(std::move(proposal), [](const Result<Committed>&) {});
 }
 
 }  // namespace ledger::api

@@ -248,6 +248,10 @@ Response Admin::answer(const Request& request) {
     if (get) return json_response(compaction_.state());
     return request.method == "POST" ? json_response(compaction_.start()) : to_response(method_not_allowed("GET or POST"));
   }
+  if (path.size() == 1 && path[0] == "mode") {
+    if (get) return describe_mode();
+    return request.method == "POST" ? change_mode(request) : to_response(method_not_allowed("GET or POST"));
+  }
   if (path.size() == 1 && path[0] == "exports") return record_export(request);
   if (!get && path.size() < 3) return to_response(method_not_allowed("GET"));
   if (path.size() == 1 && path[0] == "status") {

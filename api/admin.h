@@ -26,6 +26,10 @@ class Archivist;
 
 namespace ledger::api {
 
+class ClusterConfig;
+class ModeSwitch;
+class Upstreams;
+
 class Admin {
  public:
   Admin(Ledger& ledger, const Credentials& credentials, Tunnels& tunnels, const Issuer& issuer,
@@ -34,6 +38,13 @@ class Admin {
 
   // Who seals and drops; without one both are 503. Before the first request.
   void keep_archives(Archivist* archivist) { archivist_ = archivist; }
+
+  // Of a server in front of an upstream. Before the first request.
+  void stand_in_front(ModeSwitch* modes, Upstreams* upstreams, const ClusterConfig* cluster) {
+    modes_ = modes;
+    upstreams_ = upstreams;
+    cluster_ = cluster;
+  }
 
   void handle(RequestPtr request, Reply reply);
 
@@ -52,6 +63,8 @@ class Admin {
   Response import_entries(const Request& request, std::string_view what);  // admin_import.cpp
   Response archives(const Request& request, const std::vector<std::string_view>& path);  // admin_archive.cpp
   Response record_export(const Request& request);                          // admin_export.cpp
+  Response describe_mode();                                                // admin_mode.cpp
+  Response change_mode(const Request& request);
 
   Ledger& ledger_;
   const Credentials& credentials_;
@@ -59,6 +72,9 @@ class Admin {
   KubeletProbe probe_;
   HashChecker* hashes_;
   Archivist* archivist_ = nullptr;
+  ModeSwitch* modes_ = nullptr;
+  Upstreams* upstreams_ = nullptr;
+  const ClusterConfig* cluster_ = nullptr;
   NodeObjects objects_;
   Compaction compaction_;  // the lane's
   EventStreams events_;

@@ -163,4 +163,13 @@ OperatorCaller identify_operator(const Request& request, const Credentials& cred
   return caller;
 }
 
+UpstreamIdentity identity_for(const Request& request, const Issuer& issuer, Plane plane) {
+  if (request.certificate.empty()) return {};
+  Result<ClientIdentity> identity = issuer.authenticate(request.certificate, Time::now());
+  if (!identity) return {};
+  const auto kind = plane == Plane::kubernetes ? UpstreamIdentity::Kind::front_proxy
+                                               : UpstreamIdentity::Kind::certificate;
+  return {.kind = kind, .user = std::move(identity->common_name), .groups = std::move(identity->organizations)};
+}
+
 }  // namespace ledger::api

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "api/http.h"
+#include "api/upstream.h"
 #include "ledger/credentials.h"
 #include "ledger/decision.h"
 #include "ledger/event.h"
@@ -45,5 +46,9 @@ struct OperatorCaller {
   std::string old_token;
 };
 OperatorCaller identify_operator(const Request& request, const Credentials& credentials, const Ledger& ledger);
+
+// As whom this request goes to an upstream: what its client certificate proved, where Issuer::authenticate() takes it;
+// else as nobody. What it shows in headers goes along by itself (docs/decisions/0008-upstream-identity.md).
+UpstreamIdentity identity_for(const Request& request, const Issuer& issuer, Plane plane);
 
 }  // namespace ledger::api

@@ -21,7 +21,9 @@
 #include <unordered_set>
 #include <vector>
 
+#include "api/forward.h"
 #include "api/problem.h"
+#include "api/tls_stream.h"
 #include "ledger/credentials.h"
 
 namespace ledger::api {
@@ -105,19 +107,26 @@ using HttpRequest = http::request<http::string_body>;
 using HttpResponse = http::response<http::string_body>;
 
 // What websocket::stream::async_accept will take; it answers the rest itself, past the service.
-bool is_websocket(const HttpRequest& request) {
+bool is_websocket(const http::request_header<>& request) {
   return websocket::is_upgrade(request) && request.count(http::field::host) > 0 &&
          request[http::field::sec_websocket_key].size() == 24 && request[http::field::sec_websocket_version] == "13";
 }
 
 // A transfer coding that we do not speak leaves the end of the body to guesswork, and what follows could pass for
 // a request of its own. Beast reads such a message as one without a body.
-bool has_unknown_length(const HttpRequest& request) {
+bool has_unknown_length(const http::request_header<>& request) {
   const auto codings = request.count(http::field::transfer_encoding);
   return codings > 1 || (codings == 1 && !beast::iequals(request[http::field::transfer_encoding], "chunked"));
 }
 
-std::shared_ptr<const Request> to_request(HttpRequest&& in, const Peer& peer, const std::string& certificate) {
+// What Go's servers refuse too, and another parser could read otherwise.
+bool may_be_passed_on(const http::request_header<>& request) {
+  return request.target().starts_with('/') && request.count(http::field::host) == 1 &&
+         request.method() != http::verb::connect;
+}
+
+// Without its body.
+std::shared_ptr<Request> to_request(const http::request_header<>& in, const Peer& peer, const std::string& certificate) {
   auto request = std::make_shared<Request>();
   request->websocket = is_websocket(in);
   request->id = random_hex(8);
@@ -129,7 +138,6 @@ std::shared_ptr<const Request> to_request(HttpRequest&& in, const Peer& peer, co
   for (const auto& field : in)
     request->headers.emplace_back(to_lower({field.name_string().data(), field.name_string().size()}),
                                   std::string(field.value().data(), field.value().size()));
-  request->body = std::move(in.body());
   request->source = peer.source;
   request->via = peer.via;
   request->certificate = certificate;
@@ -207,7 +215,7 @@ struct Listener::State : std::enable_shared_from_this<Listener::State> {
 
 namespace {
 
-using TlsStream = beast::ssl_stream<beast::tcp_stream>;
+using HeadParser = http::request_parser<http::empty_body>;
 using Websocket = websocket::stream<TlsStream, false>;  // agents never ask for permessage-deflate
 
 // ---- what a tunnel's session says ------------------------------------------------------------------------
@@ -319,9 +327,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<BodySource::Piece> piece_of(std::shared_ptr<BodySource> source);
   void watch_for_leaving(std::shared_ptr<asio::steady_timer> pause, std::shared_ptr<bool> left);
   asio::awaitable<void> serve_tunnel(Response response, HttpRequest upgrade);
+  asio::awaitable<bool> pass_on(HeadParser& head_parser, std::shared_ptr<const Request> request,
+                                std::shared_ptr<Passage> passage);
   asio::awaitable<void> say_goodbye();
+  void drop();
 
   void stop_now() {
+    if (stop_passing_) return stop_passing_();
     if (phase_ == Phase::tunnel && websocket_ != nullptr) {
       // The read in serve_tunnel ends when the agent's close arrives, or a handshake's time is over.
       if (std::exchange(tunnel_stopped_, true)) return;
@@ -345,6 +357,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::atomic<steady_clock::time_point> waits_since_{steady_clock::now()};  // max(): it does not
   bool given_up_ = false;
   Websocket* websocket_ = nullptr;  // while in serve_tunnel
+  std::function<void()> stop_passing_;  // while in pass_on
   bool tunnel_stopped_ = false;
 };
 
@@ -426,11 +439,26 @@ asio::awaitable<bool> Connection::serve_one() {
     buffer_.commit(bytes);
   }
   socket().expires_after(server_->limits.request);
-  http::request_parser<http::string_body> parser;
-  parser.header_limit(static_cast<std::uint32_t>(server_->limits.header_bytes));
+  HeadParser head_parser;
+  head_parser.header_limit(static_cast<std::uint32_t>(server_->limits.header_bytes));
+  head_parser.body_limit(boost::none);
+  std::tie(error, bytes) = co_await http::async_read_header(stream_, buffer_, head_parser, kAwait);
+  if (!error && has_unknown_length(head_parser.get())) error = http::error::bad_transfer_encoding;
+  std::shared_ptr<Request> request;
+  if (!error) {
+    request = to_request(head_parser.get(), peer_, certificate_);
+    std::shared_ptr<Passage> passage;
+    if (server_->callbacks.on_head) passage = server_->callbacks.on_head(request);
+    if (passage != nullptr && may_be_passed_on(head_parser.get())) {
+      const bool more = co_await pass_on(head_parser, std::move(request), std::move(passage));
+      co_return more;
+    }
+    if (passage != nullptr) error = http::error::bad_target;
+    if (head_parser.content_length().value_or(0) > server_->limits.body_bytes) error = http::error::body_limit;
+  }
+  http::request_parser<http::string_body> parser(std::move(head_parser));
   parser.body_limit(server_->limits.body_bytes);
-  std::tie(error, bytes) = co_await http::async_read(stream_, buffer_, parser, kAwait);
-  if (!error && has_unknown_length(parser.get())) error = http::error::bad_transfer_encoding;
+  if (!error && !parser.is_done()) std::tie(error, bytes) = co_await http::async_read(stream_, buffer_, parser, kAwait);
   if (error) {
     co_await refuse(error);
     co_return false;
@@ -443,7 +471,7 @@ asio::awaitable<bool> Connection::serve_one() {
   bool keep_alive = message.keep_alive();
   HttpRequest upgrade;
   if (is_websocket(message)) upgrade = message;
-  auto request = to_request(std::move(message), peer_, certificate_);
+  request->body = std::move(message.body());
   socket().expires_never();  // the ledger bounds how long it takes
   Response response = co_await ask(std::move(request));
   if (response.tunnel != nullptr) {
@@ -462,15 +490,65 @@ asio::awaitable<bool> Connection::serve_one() {
     }
     response = to_response(Problem{505, "this answer has no end, and so needs HTTP/1.1"});
   }
-  keep_alive = keep_alive && !server_->stopping;
-  HttpResponse out = to_http(std::move(response), version, keep_alive);
-  if (head) out.body().clear();  // Content-Length stays what a GET would say
+  if (response.drop) {
+    drop();
+    co_return false;
+  }
+  keep_alive = keep_alive && !server_->stopping && response.keep_alive;
   socket().expires_after(server_->limits.reply);
   waits_since_ = steady_clock::now();
-  std::tie(error, bytes) = co_await http::async_write(stream_, out, kAwait);
+  if (!response.raw.empty()) {
+    const auto raw = asio::buffer(response.raw);
+    std::tie(error, bytes) = co_await asio::async_write(stream_, raw, kAwait);
+  } else {
+    HttpResponse out = to_http(std::move(response), version, keep_alive);
+    if (head) out.body().clear();  // Content-Length stays what a GET would say
+    std::tie(error, bytes) = co_await http::async_write(stream_, out, kAwait);
+  }
   if (error) co_return false;
   if (!keep_alive) co_await say_goodbye();
   co_return keep_alive;
+}
+
+// On to an upstream, as it comes. True: the connection may carry another request.
+asio::awaitable<bool> Connection::pass_on(HeadParser& head_parser, std::shared_ptr<const Request> request,
+                                          std::shared_ptr<Passage> passage) {
+  phase_ = Phase::busy;
+  waits_since_ = steady_clock::time_point::max();
+  socket().expires_never();
+  PieceParser parser(std::move(head_parser));
+  const bool is_head = parser.get().method() == http::verb::head;
+  const unsigned version = parser.get().version();
+  auto waits = [this](bool begins) {
+    waits_since_ = begins ? steady_clock::now() : steady_clock::time_point::max();
+  };
+  ClientSide side{stream_, buffer_, parser, waits, stop_passing_};
+  const auto upstreams = server_->callbacks.upstreams->state();
+  ForwardEnd end = co_await forward(upstreams, std::move(side), std::move(request), std::move(passage));
+  stop_passing_ = nullptr;
+  if (end.kind == ForwardEnd::Kind::drop) {
+    drop();
+    co_return false;
+  }
+  const bool keep_alive = end.kind == ForwardEnd::Kind::keep && !server_->stopping && parser.get().keep_alive();
+  if (end.instead) {
+    HttpResponse out = to_http(std::move(*end.instead), version, keep_alive);
+    if (is_head) out.body().clear();
+    socket().expires_after(server_->limits.reply);
+    error_code error;
+    std::size_t bytes = 0;
+    std::tie(error, bytes) = co_await http::async_write(stream_, out, kAwait);
+    if (error) co_return false;
+  }
+  if (!keep_alive) co_await say_goodbye();
+  co_return keep_alive;
+}
+
+// The peer hears of nothing but the end of the connection.
+void Connection::drop() {
+  error_code ignored;
+  socket().socket().set_option(asio::socket_base::linger(true, 0), ignored);
+  socket().socket().close(ignored);
 }
 
 // The handler's reply, awaited; it may come from another thread.

@@ -1,5 +1,5 @@
 // Everything that is a socket on the server's side: accept, TLS, HTTP/1.1, websockets, limits and deadlines.
-// One of two files that see Beast and libssl (https_client.cpp is the other); everyone else sees http.h.
+// Sees Beast and libssl, with forward.cpp and upstream.cpp; everyone else sees http.h.
 //
 // Limits (all in Limits): a connection has so long for its handshake, for a whole request (slow clients are cut
 // off, however steadily they drip), for taking the reply, and between requests; a header and a body have a size.
@@ -23,6 +23,7 @@
 
 #include "api/http.h"
 #include "api/proxy_protocol.h"
+#include "api/upstream.h"
 
 namespace boost::asio {
 class io_context;
@@ -49,6 +50,10 @@ class Listener {
   };
   struct Callbacks {
     std::function<void(std::shared_ptr<const Request>, Reply)> on_request;
+    // Asked when the head of a request is there, where it is set: how it is to be passed on to an upstream. nullptr: not,
+    // it is read whole, for on_request.
+    std::function<std::shared_ptr<Passage>(const std::shared_ptr<const Request>& head)> on_head;
+    Upstreams* upstreams = nullptr;  // set with on_head
     std::function<void(const Peer& peer, const std::string& alert)> on_tls_failed;
     std::function<void(const Peer& peer, int status, const std::string& request_id)> on_bad_request;
   };

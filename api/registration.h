@@ -14,6 +14,7 @@
 #include "api/caller.h"
 #include "api/generations.h"
 #include "api/http.h"
+#include "api/node_headers.h"
 #include "api/tunnel.h"
 #include "ledger/credentials.h"
 #include "ledger/hash_checker.h"
@@ -28,8 +29,13 @@ class Registration {
  public:
   // `hashes`: for names that are bound by a hash of k3s; without it they are answered 503.
   Registration(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, Tunnels& tunnels,
-               HashChecker* hashes = nullptr)
-      : ledger_(ledger), credentials_(credentials), issuer_(issuer), tunnels_(tunnels), hashes_(hashes) {}
+               Generations& generations, HashChecker* hashes = nullptr)
+      : ledger_(ledger),
+        credentials_(credentials),
+        issuer_(issuer),
+        tunnels_(tunnels),
+        hashes_(hashes),
+        generations_(generations) {}
 
   // A document for anyone with one of these roles: config, CA files, readyz, apiservers, endpoints.
   void document(RequestPtr request, Reply reply, std::initializer_list<Role> allowed, Response document);
@@ -49,7 +55,6 @@ class Registration {
   void check_hash(std::shared_ptr<Attempt> attempt);
   void refuse(std::shared_ptr<Attempt> attempt, Ruling ruling);
   void admit(std::shared_ptr<Attempt> attempt, Ruling ruling);
-  PasswordStored first_binding(const Attempt& attempt) const;
   void propose(std::shared_ptr<Attempt> attempt, Proposal proposal, Response ready);
   void give_up(const Attempt& attempt);
   void refuse_token(const RequestPtr& request, const Reply& reply, const Caller& caller, const std::string& node);
@@ -70,10 +75,7 @@ class Registration {
   const Issuer& issuer_;
   Tunnels& tunnels_;
   HashChecker* hashes_;
-  Generations generations_;
+  Generations& generations_;
 };
-
-// A record of this request by this caller, with everything common filled in.
-Record record_of(const Request& request, const Caller& caller, Event event);
 
 }  // namespace ledger::api

@@ -24,9 +24,11 @@
 #include <thread>
 
 #include "api/checkpoint_link.h"
+#include "api/cluster_config.h"
 #include "api/listener.h"
 #include "api/node_watch.h"
 #include "api/service.h"
+#include "api/upstream.h"
 #include "ledger/adopt.h"
 #include "ledger/archivist.h"
 #include "ledger/checkpoint_keeper.h"
@@ -45,6 +47,9 @@ namespace {
 constexpr std::chrono::seconds kStopGrace{10};
 constexpr std::chrono::hours kRenewalCheck{6};
 constexpr std::int64_t kRenewBefore_s = 90 * 86400;  // as k3s' dynamiclistener
+constexpr std::chrono::seconds kLearnEvery{30}, kLearnFirst{2};  // the cluster's config document
+constexpr std::size_t kMostNames = 256;  // of the listener's certificate
+constexpr std::uint16_t kKubeApiPort = 6443;
 constexpr rlim_t kSpareDescriptors = 640;            // RocksDB's files and a few more
 
 // Addresses of this machine that others may reach it by, loopback and link-local left out.
@@ -147,7 +152,8 @@ struct Server::State {
   ServerOptions options;
   std::string url;        // as agents are told
   std::string local_url;  // as commands on this machine reach us
-  std::vector<std::string> listener_names;
+  std::mutex names_mutex;
+  std::vector<std::string> listener_names;  // guarded by names_mutex after the start
   TrustedProxies proxies;
 
   std::optional<Credentials> credentials;
@@ -161,10 +167,12 @@ struct Server::State {
   std::unique_ptr<Service> service;
 
   asio::io_context io;
+  std::unique_ptr<Upstreams> upstreams;
+  std::unique_ptr<ClusterConfig> cluster;  // with upstreams
   std::vector<std::unique_ptr<Listener>> listeners;  // of the supervisor; and, when split, of the kube API
   std::vector<std::thread> threads;
   std::optional<asio::signal_set> signals;
-  std::optional<asio::steady_timer> second, renewal;
+  std::optional<asio::steady_timer> second, renewal, learning;
   TokenSweep sweep;
 
   std::mutex mutex;
@@ -173,7 +181,7 @@ struct Server::State {
   std::optional<Error> failure;        // guarded by mutex
   std::atomic<bool> stop_watching{false};
   std::thread node_watcher;
-  Time certificate_ends;               // of the listener; owned by the io_context's threads after start
+  Time certificate_ends;               // of the listener; guarded by names_mutex after the start
 
   void ask_stop(const std::string& reason) {
     {
@@ -187,6 +195,10 @@ struct Server::State {
   Result<void> open_checkpoints();
   Result<void> open_hashes();
   Result<void> describe_cluster();
+  Result<void> open_upstreams();
+  Result<Mode> settle_mode();
+  void note_upstream(const UpstreamChange& change);
+  void take_names(const std::vector<std::string>& names);
   Result<void> note_start();
   Result<void> renew_certificate();
   Result<void> listen();
@@ -198,6 +210,11 @@ struct Server::State {
   std::size_t connections() const;
   void serve();
   void every_second();
+  void learn_cluster();
+  bool ends_soon() {
+    const std::lock_guard lock(names_mutex);
+    return Time::now().plus_seconds(kRenewBefore_s) > certificate_ends;
+  }
   void watch_certificate();
   Result<void> watch_nodes();
   void drain();
@@ -304,6 +321,88 @@ Result<void> Server::State::describe_cluster() {
   return {};
 }
 
+// ---- in front of others ----------------------------------------------------------------------------------
+
+Result<void> Server::State::open_upstreams() {
+  if (options.upstreams.empty()) {
+    if (options.mode.value_or(Mode::alone) == Mode::alone) return {};
+    return Error{Errc::invalid, "--mode " + std::string(name_of(*options.mode)) +
+                                    " needs a server to stand in front of: --upstream https://HOST:6443"};
+  }
+  if (options.mode == Mode::alone) return Error{Errc::invalid, "--mode alone and --upstream exclude each other"};
+  // Without it no kube-apiserver would believe whom we forward for.
+  if (!options.external_kube_api)
+    if (const auto proven = issuer->issue_front_proxy(Time::now()); !proven) return proven.error();
+  Upstreams::Options upstream_options;
+  upstream_options.urls = options.upstreams;
+  const bool apart = options.upstream_kube_port == 0 && options.program->supervisor_port != 0;
+  upstream_options.kubernetes_port = apart ? kKubeApiPort : options.upstream_kube_port;
+  upstream_options.on_names = [this](const std::vector<std::string>& names) { take_names(names); };
+  upstream_options.on_change = [this](const UpstreamChange& change) { note_upstream(change); };
+  Result<std::unique_ptr<Upstreams>> opened = Upstreams::open(io, std::move(upstream_options), *issuer);
+  if (!opened) return opened.error();
+  upstreams = std::move(*opened);
+  return {};
+}
+
+void Server::State::note_upstream(const UpstreamChange& change) {
+  Record record;
+  record.upstream = change.upstream;
+  if (change.answers) {
+    record.event = UpstreamFound{.seconds = static_cast<double>(change.lasted.count())};
+    spdlog::info("the upstream {} answers again", change.upstream);
+  } else {
+    record.event = UpstreamLost{.cause = printable(change.cause, 300)};
+    spdlog::warn("{}", change.cause);
+  }
+  Proposal proposal;
+  proposal.records.push_back(std::move(record));
+  ledger->append(std::move(proposal), [](const Result<Committed>&) {});
+}
+
+// What agents call the upstream they call us, once we have its place: its names become ours, without a restart.
+void Server::State::take_names(const std::vector<std::string>& names) {
+  {
+    const std::lock_guard lock(names_mutex);
+    const std::size_t before = listener_names.size();
+    for (const std::string& name : names)
+      if (is_listener_name(name) && listener_names.size() < kMostNames &&
+          std::find(listener_names.begin(), listener_names.end(), name) == listener_names.end())
+        listener_names.push_back(name);
+    if (listener_names.size() == before) return;
+    spdlog::info("names of the upstream that the listener's certificate gets: {}", listener_names.size() - before);
+  }
+  if (const Result<void> renewed = renew_certificate(); !renewed)
+    spdlog::error("cannot renew the listener's certificate: {}", renewed.error().message);
+}
+
+// The mode of this start; a change of it, or of the upstreams, is recorded.
+Result<Mode> Server::State::settle_mode() {
+  const Result<std::optional<Record>> newest = ledger->log().newest(Kind::mode_changed);
+  if (!newest) return newest.error();
+  const ModeChanged* const last = *newest ? as<ModeChanged>(**newest) : nullptr;
+  const std::optional<Mode> before = last != nullptr ? mode_named(last->mode) : std::nullopt;
+  Mode mode = Mode::alone;
+  std::string urls;
+  if (upstreams != nullptr) {
+    mode = options.mode.value_or(before == Mode::enforce ? Mode::enforce : Mode::observe);
+    for (const UpstreamStatus& one : upstreams->status()) urls += (urls.empty() ? "" : ",") + one.url;
+    if (before && *before != Mode::alone && *before != mode)
+      spdlog::warn("the mode was {}; --mode makes it {}", name_of(*before), name_of(mode));
+  }
+  if (mode == before.value_or(Mode::alone) && urls == (last != nullptr ? last->upstreams : "")) return mode;
+  Record record;
+  record.event = ModeChanged{.mode = std::string(name_of(mode)),
+                             .from = before ? std::string(name_of(*before)) : "",
+                             .upstreams = urls,
+                             .actor = "ledger serve"};
+  Proposal proposal;
+  proposal.records.push_back(std::move(record));
+  const Result<Committed> done = ledger->append_and_wait(std::move(proposal));
+  if (!done) return done.error();
+  return mode;
+}
+
 Result<void> Server::State::note_start() {
   Record record;
   record.event = ServerStarted{.version = LEDGER_VERSION,
@@ -323,6 +422,7 @@ Result<void> Server::State::note_start() {
 }
 
 Result<void> Server::State::renew_certificate() {
+  const std::lock_guard lock(names_mutex);
   const Result<IssuedCertificate> issued =
       issuer->issue_listener(listener_names, options.cluster.cluster_domain, Time::now());
   if (!issued) return issued.error();
@@ -373,6 +473,10 @@ Result<void> Server::State::listen(std::uint16_t port, const Listener::Limits& l
   callbacks.on_request = [this, door](RequestPtr request, Reply reply) {
     service->handle(std::move(request), std::move(reply), door);
   };
+  if (upstreams != nullptr) {
+    callbacks.upstreams = upstreams.get();
+    callbacks.on_head = [this, door](const RequestPtr& head) { return service->route(head, door); };
+  }
   callbacks.on_tls_failed = [this](const Peer& peer, const std::string& alert) { service->tls_failed(peer, alert); };
   callbacks.on_bad_request = [this](const Peer& peer, int status, const std::string& request_id) {
     service->bad_request(peer, status, request_id);
@@ -401,6 +505,7 @@ void Server::State::serve() {
   renewal.emplace(io);
   every_second();
   watch_certificate();
+  if (upstreams != nullptr) upstreams->start();
   for (const auto& listener : listeners) listener->start();
   const unsigned count = options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
   for (unsigned i = 0; i < count; ++i) threads.emplace_back([this] { io.run(); });
@@ -416,12 +521,43 @@ void Server::State::every_second() {
   });
 }
 
+// What the upstream tells agents, asked for as an agent would.
+void Server::State::learn_cluster() {
+  if (upstreams == nullptr) return;
+  const Result<Secret> file = read_secret_file(options.data_dir / "agent-token");
+  Result<JoinToken> token = Error{Errc::not_found, ""};
+  if (file) token = JoinToken::parse(trim(file->reveal()));
+  const std::string path = std::string(options.program->path_prefix) + "config";
+  auto again = [this] {
+    learning->expires_after(cluster->document() != nullptr ? kLearnEvery : kLearnFirst);
+    learning->async_wait([this](const boost::system::error_code& cancelled) {
+      if (!cancelled) learn_cluster();
+    });
+  };
+  if (!token) {
+    spdlog::warn("cannot ask the upstream for its config document: {}", file ? token.error().message : file.error().message);
+    return again();
+  }
+  auto request = std::make_shared<Request>();
+  request->method = "GET";
+  request->path = path;
+  request->headers = {{"host", "127.0.0.1"},
+                      {"authorization", "Basic " + base64("node:" + std::string(token->password.reveal()))}};
+  upstreams->exchange(std::move(request), {}, [this, again](const Result<UpstreamAnswer>& answer) {
+    Result<bool> learned = false;
+    if (answer && answer->status == 200) learned = cluster->learn(answer->body);
+    if (!learned) spdlog::warn("the upstream's config document: {}", learned.error().message);
+    if (learned && *learned) spdlog::info("agents are told what the upstream's config document says");
+    again();
+  });
+}
+
 // A server that runs for a year must not end up with an expired certificate.
 void Server::State::watch_certificate() {
   renewal->expires_after(kRenewalCheck);
   renewal->async_wait([this](const boost::system::error_code& error) {
     if (error) return;
-    if (Time::now().plus_seconds(kRenewBefore_s) > certificate_ends)
+    if (ends_soon())
       if (const Result<void> renewed = renew_certificate(); !renewed)
         spdlog::error("cannot renew the listener's certificate: {}", renewed.error().message);
     watch_certificate();
@@ -475,6 +611,7 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   if (const Program* made_by = state->issuer->made_by(); made_by != nullptr && made_by != state->options.program)
     spdlog::warn("the CAs in {} were made for {}, but this server serves agents of {}: is --program right?",
                  (dir / "tls").string(), made_by->name, state->options.program->name);
+  if (const Result<void> opened = state->open_upstreams(); !opened) return opened.error();
   if (const Result<void> listening = state->listen(); !listening) return listening.error();
   if (const Result<void> described = state->describe_cluster(); !described) return described.error();
   if (const Result<void> renewed = state->renew_certificate(); !renewed) return renewed.error();
@@ -483,6 +620,8 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
     return written.error();
   if (const Result<void> opened = state->open_checkpoints(); !opened) return opened.error();
   if (const Result<void> noted = state->note_start(); !noted) return noted.error();
+  const Result<Mode> mode = state->settle_mode();
+  if (!mode) return mode.error();
   if (const Result<void> opened = state->open_hashes(); !opened) return opened.error();
   const boost::json::object description = {{"url", state->local_url}, {"pid", static_cast<std::int64_t>(getpid())}};
   if (const Result<void> written = write_file(server_file(dir), boost::json::serialize(description) + "\n", 0644);
@@ -491,6 +630,12 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
   state->service =
       std::make_unique<Service>(*state->ledger, *state->credentials, *state->issuer, *state->config,
                                 state->hashes.get(), state->proxies);
+  if (state->upstreams != nullptr) {
+    Result<std::unique_ptr<ClusterConfig>> cluster = ClusterConfig::open(dir, state->ports());
+    if (!cluster) return cluster.error();
+    state->cluster = std::move(*cluster);
+    state->service->stand_in_front(*state->upstreams, *state->cluster, *mode);
+  }
   state->service->serve_checkpoints([keeper = state->checkpoints.get()] { return keeper->latest(); });
   state->archivist = std::make_unique<Archivist>(
       Archivist::Options{.data_dir = dir,
@@ -520,6 +665,7 @@ void Server::State::drain() {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   if (const std::size_t left = connections(); left > 0)
     spdlog::warn("{} connections did not finish in {} s and are cut off", left, kStopGrace.count());
+  if (upstreams != nullptr) upstreams->stop();
   io.stop();
   for (std::thread& thread : threads) thread.join();
   threads.clear();

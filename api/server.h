@@ -11,6 +11,7 @@
 
 #include "api/agent_config.h"
 #include "api/kubeconfig.h"
+#include "api/mode.h"
 #include "ledger/program.h"
 #include "ledger/types.h"
 
@@ -28,6 +29,10 @@ struct ServerOptions {
   // The cluster's kube-apiserver has https_port of the advertised address: agents are told so, nothing listens
   // there.
   bool external_kube_api = false;
+  // k3s servers to stand in front of, as https URLs, in order of preference; none: the mode is alone.
+  std::vector<std::string> upstreams;
+  std::uint16_t upstream_kube_port = 0;  // of their kube-apiservers, where that is another one; 0: of the URL
+  std::optional<Mode> mode;              // not given: the log's; where that has none, observe
   std::string advertise_address;      // empty: this machine's first address
   std::vector<std::string> tls_sans;  // further names and addresses of the listener's certificate
   std::string server_name;            // empty: the host name

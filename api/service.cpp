@@ -1,10 +1,12 @@
 #include "api/service.h"
 
+#include <algorithm>
 #include <boost/url/parse_query.hpp>
 #include <charconv>
 #include <optional>
 
 #include "api/http_date.h"
+#include "api/node_headers.h"
 #include "api/problem.h"
 #include "api/tree_files.h"
 
@@ -38,17 +40,6 @@ std::string_view endpoint_of(std::string_view path, const Program& program) {
   return path.starts_with(program.path_prefix) ? path.substr(program.path_prefix.size()) : std::string_view();
 }
 
-// "client-kubelet.crt" and the three like it.
-std::optional<Purpose> purpose_of(std::string_view endpoint, const Program& program) {
-  constexpr std::string_view kSuffix = ".crt";
-  if (!endpoint.ends_with(kSuffix)) return std::nullopt;
-  endpoint.remove_suffix(kSuffix.size());
-  for (const Purpose purpose : {Purpose::serving_kubelet, Purpose::client_kubelet, Purpose::client_kube_proxy,
-                                Purpose::client_program_controller})
-    if (endpoint == name_of(purpose, program)) return purpose;
-  return std::nullopt;
-}
-
 // The request as its sender's, where trusted HTTP proxies passed it on.
 RequestPtr with_forwarded_source(RequestPtr request, const TrustedProxies& proxies) {
   std::string forwarded_for;
@@ -67,15 +58,91 @@ RequestPtr with_forwarded_source(RequestPtr request, const TrustedProxies& proxi
 Service::Service(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, const AgentConfig& config,
                  HashChecker* hashes, TrustedProxies proxies)
     : ledger_(ledger),
+      credentials_(credentials),
       issuer_(issuer),
       config_(config),
       proxies_(std::move(proxies)),
       probes_(ledger),
       tunnels_(ledger),
-      registration_(ledger, credentials, issuer, tunnels_, hashes),
+      registration_(ledger, credentials, issuer, tunnels_, generations_, hashes),
       admin_(ledger, credentials, tunnels_, issuer, hashes) {}
 
+// ---- with an upstream --------------------------------------------------------------------------------------
+
+void Service::stand_in_front(Upstreams& upstreams, const ClusterConfig& cluster, Mode mode) {
+  upstreams_ = &upstreams;
+  cluster_ = &cluster;
+  modes_ = std::make_unique<ModeSwitch>(mode);
+  observation_ = std::make_unique<Observation>(ledger_, credentials_, issuer_, upstreams, tunnels_, generations_, probes_);
+  admin_.stand_in_front(modes_.get(), &upstreams, &cluster);
+}
+
+namespace {
+
+// What agents ask of a supervisor while they join.
+constexpr std::string_view kAgentEndpoints[] = {"config", "client-ca.crt", "server-ca.crt", "readyz",
+                                                "apiservers", "connect", "p2p"};
+
+bool has_basic_credentials(const Request& request) {
+  return to_lower(request.header("authorization").substr(0, 6)) == "basic ";
+}
+
+// The supervisor's among the paths of a port that has both APIs.
+Plane plane_of(std::string_view path, Door door) {
+  if (door == Door::supervisor) return Plane::supervisor;
+  if (door == Door::kubernetes) return Plane::kubernetes;
+  for (const std::string_view prefix : {"/v1-", "/db/", "/v2/", "/static/"})
+    if (path.starts_with(prefix)) return Plane::supervisor;
+  return Plane::kubernetes;
+}
+
+}  // namespace
+
+bool Service::is_registration(const Request& request, Door door) const {
+  if (door == Door::kubernetes) return false;
+  if (request.path == "/cacerts" || request.path == "/ping") return true;
+  // What the oldest agents begin with. No kube-apiserver since v1.19 takes Basic credentials from anybody.
+  if (request.path == "/apis") return has_basic_credentials(request);
+  const std::string_view endpoint = endpoint_of(request.path, issuer_.program());
+  return purpose_of(endpoint, issuer_.program()).has_value() ||
+         std::find(std::begin(kAgentEndpoints), std::end(kAgentEndpoints), endpoint) != std::end(kAgentEndpoints);
+}
+
+std::shared_ptr<Passage> Service::route(const RequestPtr& head, Door door) {
+  if (upstreams_ == nullptr || head->path.starts_with("/ledger/")) return nullptr;
+  const Mode mode = modes_->mode();
+  if (is_registration(*head, door)) {
+    const bool is_tunnel = endpoint_of(head->path, issuer_.program()) == "connect";
+    return is_tunnel ? observation_->tunnel(head, mode == Mode::enforce) : nullptr;
+  }
+  auto passage = std::make_shared<Passage>();
+  passage->plane = plane_of(head->path, door);
+  passage->as = identity_for(*head, issuer_, passage->plane);
+  passage->drop_on_failure = mode == Mode::observe;
+  // A kube-apiserver takes a certificate that it does not know for an error, not for nobody.
+  const bool is_refused = passage->plane == Plane::kubernetes && !head->certificate.empty() &&
+                          passage->as.user.empty() && head->header_count("authorization") == 0;
+  return is_refused ? nullptr : passage;
+}
+
+void Service::register_agent(RequestPtr request, Reply answer, Door door) {
+  const bool entered = modes_->enter([this, request, answer, door](Mode mode, ModeSwitch::Ticket ticket) {
+    Reply reply = [ticket = std::move(ticket), answer](Response response) { answer(std::move(response)); };
+    if (mode == Mode::observe) return observation_->observe(request, std::move(reply));
+    decide(request, std::move(reply), door);
+  });
+  if (!entered) answer(to_response({429, "the mode is being changed, and too many wait for it", 1}));
+}
+
 void Service::handle(RequestPtr request, Reply answer, Door door) {
+  if (upstreams_ == nullptr || request->path.starts_with("/ledger/")) return decide(std::move(request), std::move(answer), door);
+  if (is_registration(*request, door)) return register_agent(std::move(request), std::move(answer), door);
+  answer(to_response({401, "the client certificate is not one that this cluster's client CA signed, or has expired"}));
+}
+
+// ---- which path is whose -----------------------------------------------------------------------------------
+
+void Service::decide(RequestPtr request, Reply answer, Door door) {
   // Every answer says which request it belongs to, whether or not there is a record.
   Reply reply = [id = request->id, answer = std::move(answer)](Response response) {
     response.headers.emplace_back("Ledger-Request-Id", id);
@@ -123,7 +190,10 @@ void Service::supervise(std::string_view endpoint, const RequestPtr& request, co
     return of_kubelet ? registration_.kubelet_certificate(request, reply, *purpose)
                       : registration_.shared_certificate(request, reply, *purpose);
   }
-  if (endpoint == "config") return agent_document(kJson, config_.document());
+  if (endpoint == "config") {
+    const auto clusters_own = cluster_ != nullptr ? cluster_->document() : nullptr;
+    return agent_document(kJson, clusters_own != nullptr ? *clusters_own : config_.document());
+  }
   if (endpoint == "client-ca.crt") return agent_document(kText, issuer_.client_ca_pem());
   if (endpoint == "server-ca.crt") return agent_document(kText, issuer_.server_ca_pem());
   if (endpoint == "readyz") return agent_document(kPlainText, "ok");

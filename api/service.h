@@ -8,11 +8,15 @@
 
 #include "api/admin.h"
 #include "api/agent_config.h"
+#include "api/cluster_config.h"
 #include "api/http.h"
+#include "api/mode.h"
+#include "api/observation.h"
 #include "api/proxy_protocol.h"
 #include "api/registration.h"
 #include "api/trust_probes.h"
 #include "api/tunnel.h"
+#include "api/upstream.h"
 
 namespace ledger::api {
 
@@ -33,6 +37,12 @@ class Service {
   // Who seals and drops old records. Before the first request.
   void keep_archives(Archivist* archivist) { admin_.keep_archives(archivist); }
 
+  // Stands in front of these, in this mode, which is not alone. Before the first request.
+  void stand_in_front(Upstreams& upstreams, const ClusterConfig& cluster, Mode mode);
+
+  // With an upstream: how a request whose head is there is passed on without being read; nullptr: handle() answers it.
+  std::shared_ptr<Passage> route(const RequestPtr& head, Door door = Door::everything);
+
   void handle(RequestPtr request, Reply reply, Door door = Door::everything);
 
   // A TLS handshake that failed.
@@ -43,19 +53,29 @@ class Service {
   void tick(bool last) { probes_.settle(last); }
 
  private:
+  bool is_registration(const Request& request, Door door) const;
+  void register_agent(RequestPtr request, Reply reply, Door door);
+  void decide(RequestPtr request, Reply reply, Door door);
   // `endpoint`: what follows the program's prefix in the path.
   void supervise(std::string_view endpoint, const RequestPtr& request, const Reply& reply);
   void endpoints(RequestPtr request, Reply reply);
 
   Ledger& ledger_;
+  const Credentials& credentials_;
   const Issuer& issuer_;
   const AgentConfig& config_;
   const TrustedProxies proxies_;
   TrustProbes probes_;
   Tunnels tunnels_;
+  Generations generations_;
   Registration registration_;
   Admin admin_;
   std::function<std::string()> latest_checkpoint_;
+  // With an upstream.
+  Upstreams* upstreams_ = nullptr;
+  const ClusterConfig* cluster_ = nullptr;
+  std::unique_ptr<ModeSwitch> modes_;
+  std::unique_ptr<Observation> observation_;
 };
 
 }  // namespace ledger::api

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -92,13 +93,15 @@ struct Passage {
 class Upstreams {
  public:
   struct Options {
-    std::vector<std::string> urls;             // https://HOST:PORT of supervisors
-    std::vector<std::string> kubernetes_urls;  // of kube-apiservers, where those have ports of their own; empty: `urls`
+    std::vector<std::string> urls;      // https://HOST:PORT of supervisors
+    std::uint16_t kubernetes_port = 0;  // of their kube-apiservers, where that is another one (RKE2)
     std::chrono::milliseconds connect{5'000};  // TCP and TLS
     std::chrono::milliseconds answer{60'000};  // until the head of the answer is there
     std::chrono::milliseconds check_every{3'000};
     std::size_t answer_bytes = 16 << 20;       // of what exchange() reads
     std::function<void(const UpstreamChange&)> on_change;
+    // The names and addresses in an upstream's certificate, when it shows another one than before.
+    std::function<void(const std::vector<std::string>& names)> on_names;
   };
   // Errc::invalid: a URL that is none, or what the identities need is not in the data directory.
   static Result<std::unique_ptr<Upstreams>> open(boost::asio::io_context& io, Options options, const Issuer& issuer);
@@ -129,5 +132,11 @@ class Upstreams {
 // Whether a header name from outside could be read as one of a front proxy: x-remote-user, -group, -uid, -extra-*, with
 // '_' or '-' between the words, in any case.
 bool is_front_proxy_header(std::string_view name);
+
+// The head of a request as it goes to an upstream: `head` without what is between it and us alone (Connection and what
+// it names, Transfer-Encoding, Content-Length, X-Remote-*), and with who asks. `framing`: lines that say how long the body
+// is and what becomes of the connection.
+std::string upstream_head(const Request& head, unsigned version, const UpstreamIdentity& as, const std::string& framing,
+                          bool add_forwarded_for);
 
 }  // namespace ledger::api

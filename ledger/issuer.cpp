@@ -31,6 +31,7 @@ namespace {
 
 constexpr std::int64_t kDay = 86400;
 constexpr std::int64_t kLeafSeconds = 365 * kDay;
+constexpr std::int64_t kForwardingSeconds = kDay;
 constexpr std::int64_t kAuthoritySeconds = 10 * 365 * kDay;
 constexpr std::size_t kMaxClientCertificate = 16 << 10;
 constexpr std::size_t kMaxAddresses = 64;
@@ -494,10 +495,11 @@ std::string ca_hash_of(const Authority& authority, Time now) {
 // ---- Leaves ----------------------------------------------------------------------------------------------
 
 struct Leaf {
-  std::string organization;  // may be empty
+  std::vector<std::string> organizations;
   std::string common_name;
   AlternativeNames alternatives;
   bool serves = false;  // serverAuth, else clientAuth
+  std::int64_t seconds = kLeafSeconds;
 };
 
 void add_usage(X509* certificate, bool serves) {
@@ -522,7 +524,7 @@ Result<IssuedCertificate> sign(const Authority& authority, const Leaf& leaf, con
   if (now > authority.not_after)
     return invalid("the CA certificate expired at " + authority.not_after.to_string() +
                    "; put a valid CA in its place or correct this machine's clock");
-  const Time not_after = std::min(now.plus_seconds(kLeafSeconds), authority.not_after);
+  const Time not_after = std::min(now.plus_seconds(leaf.seconds), authority.not_after);
   if (not_after <= authority.not_before)
     return invalid("the CA certificate is valid only from " + authority.not_before.to_string() +
                    "; correct this machine's clock");
@@ -533,7 +535,7 @@ Result<IssuedCertificate> sign(const Authority& authority, const Leaf& leaf, con
                         pair ? public_key_of(*pair) : *key);
   X509* const x509 = certificate.get();
   X509_NAME* const subject = X509_get_subject_name(x509);
-  if (!leaf.organization.empty()) add_name_entry(subject, NID_organizationName, leaf.organization);
+  for (const std::string& name : leaf.organizations) add_name_entry(subject, NID_organizationName, name);
   add_name_entry(subject, NID_commonName, leaf.common_name);
   must(X509_set_issuer_name(x509, X509_get_subject_name(authority.certificate.get())) == 1, "setting the issuer");
   add_key_usage(x509, false);
@@ -547,7 +549,8 @@ Result<IssuedCertificate> sign(const Authority& authority, const Leaf& leaf, con
   issued.leaf_pem = certificate_pem(x509);
   issued.ca_pem = authority.pem.ends_with('\n') ? authority.pem : authority.pem + "\n";
   if (pair) issued.key_pem = private_key_pem(*pair);
-  issued.subject = "CN=" + leaf.common_name + (leaf.organization.empty() ? "" : ",O=" + leaf.organization);
+  issued.subject = "CN=" + leaf.common_name;
+  for (const std::string& name : leaf.organizations) issued.subject += ",O=" + name;
   issued.serial = serial_of(x509);
   issued.sha256 = sha256_hex(der_of<i2d_X509>(x509));
   issued.public_key = sha256_hex(der_of<i2d_X509_PUBKEY>(X509_get_X509_PUBKEY(x509)));
@@ -692,6 +695,28 @@ std::vector<std::string> names_in_certificate(std::string_view pem) {
   return names;
 }
 
+Result<IssuedCertificate> read_issued(std::string_view pem) {
+  constexpr std::size_t kMaxSubject = 512;
+  const ErrorScope errors;
+  const BioPtr bio(BIO_new_mem_buf(pem.empty() ? "" : pem.data(), static_cast<int>(pem.size())));
+  const BioPtr subject(BIO_new(BIO_s_mem()));
+  must(bio != nullptr && subject != nullptr, "reading PEM");
+  const X509Ptr x509(PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr));
+  if (x509 == nullptr) return invalid("there is no certificate that can be read: " + openssl_reason());
+  const unsigned long form = XN_FLAG_RFC2253 & ~static_cast<unsigned long>(ASN1_STRFLGS_ESC_MSB);
+  must(X509_NAME_print_ex(subject.get(), X509_get_subject_name(x509.get()), 0, form) >= 0, "printing a subject");
+  char* text = nullptr;
+  const long length = BIO_get_mem_data(subject.get(), &text);
+  IssuedCertificate read;
+  read.subject = printable({text, static_cast<std::size_t>(length)}, kMaxSubject);
+  read.serial = serial_of(x509.get());
+  read.sha256 = sha256_hex(der_of<i2d_X509>(x509.get()));
+  read.public_key = sha256_hex(der_of<i2d_X509_PUBKEY>(X509_get_X509_PUBKEY(x509.get())));
+  read.not_before = time_of(X509_get0_notBefore(x509.get()));
+  read.not_after = time_of(X509_get0_notAfter(x509.get()));
+  return read;
+}
+
 bool is_listener_name(const std::string& name) {
   AlternativeNames names;
   return names.add_address(name) || is_dns_name(name);
@@ -709,9 +734,14 @@ std::string_view name_of(Purpose purpose, const Program& program) {
   fatal("a Purpose without a name");
 }
 
+namespace {
+constexpr const char* kRequestHeaderCa = "request-header-ca";
+}
+
 struct Issuer::State {
   const Program* program = nullptr;
   Authority client, server;
+  std::optional<Result<Authority>> request_header;  // where tls/ has one
   std::string ca_hash, raw_ca_hash;
   StorePtr clients;
 };
@@ -730,6 +760,9 @@ Result<Issuer> Issuer::open(const fs::path& data_dir, Time now, bool log_exists,
   if (!server) return server.error();
   auto state = std::make_unique<State>();
   state->program = &program;
+  std::error_code unreadable;
+  if (fs::exists(directory / (std::string(kRequestHeaderCa) + ".crt"), unreadable))
+    state->request_header.emplace(AuthorityFiles(directory, kRequestHeaderCa, program).open(now, true));
   state->client = std::move(*client);
   state->server = std::move(*server);
   state->ca_hash = ca_hash_of(state->server, now);
@@ -772,7 +805,7 @@ Result<IssuedCertificate> Issuer::issue(Purpose purpose, const NodeName& node,
       break;
     case Purpose::client_kubelet:
       leaf.common_name = "system:node:" + node.str();
-      leaf.organization = "system:nodes";
+      leaf.organizations = {"system:nodes"};
       break;
     case Purpose::client_kube_proxy: leaf.common_name = "system:kube-proxy"; break;
     case Purpose::client_program_controller: leaf.common_name = state_->program->controller_user; break;
@@ -783,7 +816,8 @@ Result<IssuedCertificate> Issuer::issue(Purpose purpose, const NodeName& node,
 Result<IssuedCertificate> Issuer::issue_listener(const std::vector<std::string>& names,
                                                  const std::string& cluster_domain, Time now) const {
   Leaf leaf;
-  leaf.common_name = leaf.organization = state_->program->name;
+  leaf.common_name = state_->program->name;
+  leaf.organizations = {leaf.common_name};
   leaf.serves = true;
   add_loopback(&leaf.alternatives);
   for (const char* name : {"kubernetes", "kubernetes.default", "kubernetes.default.svc"})
@@ -803,6 +837,28 @@ Result<IssuedCertificate> Issuer::issue_listener(const std::vector<std::string>&
     leaf.alternatives.add_dns(to_lower(name));
   }
   return sign(state_->server, leaf, nullptr, now);
+}
+
+Result<IssuedCertificate> Issuer::issue_client(const std::string& common_name,
+                                               const std::vector<std::string>& organizations, Time now) const {
+  Leaf leaf;
+  leaf.common_name = common_name;
+  leaf.organizations = organizations;
+  leaf.seconds = kForwardingSeconds;
+  return sign(state_->client, leaf, nullptr, now);
+}
+
+Result<IssuedCertificate> Issuer::issue_front_proxy(Time now) const {
+  if (!state_->request_header)
+    return Error{Errc::not_found,
+                 "tls/request-header-ca.crt is not in the data directory: only with it and its key does a kube-apiserver "
+                 "believe who we say is asking; adopt the k3s server's directory (ledger adopt), or copy both files from its "
+                 "server/tls"};
+  if (!*state_->request_header) return state_->request_header->error();
+  Leaf leaf;
+  leaf.common_name = "system:auth-proxy";
+  leaf.seconds = kForwardingSeconds;
+  return sign(**state_->request_header, leaf, nullptr, now);
 }
 
 Result<ClientIdentity> Issuer::authenticate(std::string_view der, Time now, CertificateClaim* refusal) const {

@@ -107,6 +107,13 @@ class Issuer {
   Result<IssuedCertificate> issue_listener(const std::vector<std::string>& names, const std::string& cluster_domain,
                                            Time now) const;
 
+  // A client certificate of this subject for the way to an upstream server, with a key of its own, valid for a day.
+  Result<IssuedCertificate> issue_client(const std::string& common_name, const std::vector<std::string>& organizations,
+                                         Time now) const;
+  // The certificate, of the request-header CA, whose X-Remote-User a kube-apiserver believes (k3s' client-auth-proxy).
+  // Errc::not_found without tls/request-header-ca.crt; Errc::invalid when that CA cannot be used.
+  Result<IssuedCertificate> issue_front_proxy(Time now) const;
+
   // Checks that the client CA (any certificate of its file, as kube-apiserver does) signed this DER certificate,
   // that it is valid at `now` and good for clientAuth, and that its subject is printable text with exactly one CN.
   // A refusal is Errc::invalid with OpenSSL's reason, and fills `refused` where it is given. Whether the peer holds the
@@ -136,6 +143,10 @@ AuthorityReport inspect_authority(const std::filesystem::path& certificate, std:
 
 // The DNS names and IP addresses that the first certificate is for; none when it cannot be read.
 std::vector<std::string> names_in_certificate(std::string_view pem);
+
+// What the log keeps of a certificate that another server issued: the first in the text. Its texts stay empty, and the
+// subject is cut to 512 printable bytes. Errc::invalid: there is none that can be read.
+Result<IssuedCertificate> read_issued(std::string_view pem);
 
 // Whether issue_listener() takes it.
 bool is_listener_name(const std::string& name);

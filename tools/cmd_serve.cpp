@@ -21,7 +21,10 @@ constexpr const char* kFooter =
     "                                                    traffic to 6443 of this host, everything else to 9345\n"
     "  ledger serve --program rke2 --external-kube-api   beside the cluster's kube-apiserver, which has 6443 here\n"
     "  ledger serve --trusted-proxy 10.0.0.2 --trusted-proxy 10.0.0.3 --tls-san vip.example.org\n"
-    "                                                    behind load balancers that send the PROXY protocol\n\n"
+    "                                                    behind load balancers that send the PROXY protocol\n"
+    "  ledger serve --upstream https://10.0.0.1:16443 --mode observe    in front of a k3s server: it decides, we\n"
+    "                                                    write down who asked and what it answered; first\n"
+    "                                                    `ledger adopt` (docs/ADOPTION.md)\n\n"
     "Agents join with the token in <data-dir>/node-token:\n"
     "  k3s agent --server https://<this machine>:6443 --token-file node-token\n"
     "  rke2 agent --server https://<this machine>:9345 --token-file node-token\n\n"
@@ -36,7 +39,7 @@ struct Arguments {
   std::uint16_t supervisor_port = 0;
   CLI::Option* supervisor_port_given = nullptr;
   std::string token, token_file, agent_token, agent_token_file;
-  std::string watch_kubeconfig, retain_age;
+  std::string watch_kubeconfig, retain_age, mode;
   std::string log_level = "info";
 };
 
@@ -63,6 +66,7 @@ int serve(Arguments& arguments) {
   options.program = *program;
   if (arguments.supervisor_port_given->count() > 0) options.supervisor_port = arguments.supervisor_port;
   options.watch_nodes.path = arguments.watch_kubeconfig;
+  if (!arguments.mode.empty()) options.mode = api::mode_named(arguments.mode);
   if (!arguments.retain_age.empty()) options.retain_age_s = replay::seconds_of_span(arguments.retain_age);
   Result<Secret> token = given_secret(arguments.token, arguments.token_file, "--token-file");
   if (!token) return fail(token.error());
@@ -112,6 +116,17 @@ void add_serve(CLI::App& app, int& exit_code) {
   command->add_option("--trusted-proxy", server.trusted_proxies,
                       "Address or CIDR of load balancers whose PROXY header (v1, v2) is believed (repeatable)");
   command->add_option("--tls-san", server.tls_sans, "Further names or IPs for the server's certificate (repeatable)");
+
+  auto* upstream = command->add_option_group("Upstream", "In front of a k3s server (docs/ADOPTION.md)");
+  upstream->add_option("--upstream", server.upstreams,
+                       "https address of a k3s server whose directory was adopted (repeatable: the first\n"
+                       "that answers is used)");
+  upstream->add_option("--mode", arguments->mode,
+                       "observe: the upstream decides, we record; enforce: we decide, and forward what is\n"
+                       "not registration (default: the last one, at first observe; see ledger mode)")
+      ->check(CLI::IsMember({"observe", "enforce"}));
+  upstream->add_option("--upstream-kube-port", server.upstream_kube_port,
+                       "Port of the upstream's kube-apiserver, where it is another one (rke2: 6443)");
 
   auto* secrets = command->add_option_group("Tokens", "Generated at the first start when not given");
   secrets->add_option("--token", arguments->token, "Join secret; visible in `ps`, better:")->envname("LEDGER_TOKEN");

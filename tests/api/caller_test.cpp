@@ -196,5 +196,42 @@ TEST_F(Claims, AHealthyNodeDoesNotLookRefused) {
   EXPECT_FALSE(after.only_claimed);
 }
 
+// ---- towards an upstream -----------------------------------------------------------------------------------
+
+std::string der_of_pem(const std::string& pem) {
+  const std::shared_ptr<BIO> bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())), BIO_free_all);
+  const std::shared_ptr<X509> certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr), X509_free);
+  unsigned char* bytes = nullptr;
+  const int length = i2d_X509(certificate.get(), &bytes);
+  std::string der(reinterpret_cast<char*>(bytes), static_cast<std::size_t>(std::max(length, 0)));
+  OPENSSL_free(bytes);
+  return der;
+}
+
+TEST_F(Claims, OnlyACertificateThatIsAcceptedSpeaksForItsBearerUpstream) {
+  const auto issuer = Issuer::open(server_.data_dir(), Time::now(), true);
+  ASSERT_TRUE(issuer) << issuer.error().message;
+  Request request;
+  request.headers = {{"authorization", "Basic bm9kZTpwdw=="}};
+  EXPECT_EQ(identity_for(request, *issuer, Plane::kubernetes).kind, UpstreamIdentity::Kind::anonymous);
+
+  request.certificate = der_of_pem(make_client_certificate(ours("web-1")).cert_pem);
+  const UpstreamIdentity supervisor = identity_for(request, *issuer, Plane::supervisor);
+  EXPECT_EQ(supervisor.kind, UpstreamIdentity::Kind::certificate);
+  EXPECT_EQ(supervisor.user, "system:node:web-1");
+  EXPECT_EQ(supervisor.groups, std::vector<std::string>{"system:nodes"});
+  EXPECT_EQ(identity_for(request, *issuer, Plane::kubernetes).kind, UpstreamIdentity::Kind::front_proxy);
+
+  for (const CertificateWish& wish : {foreign("web-1"), expired(ours("web-1")), too_early(ours("web-1"))}) {
+    request.certificate = der_of_pem(make_client_certificate(wish).cert_pem);
+    for (const Plane plane : {Plane::supervisor, Plane::kubernetes}) {
+      const UpstreamIdentity nobody = identity_for(request, *issuer, plane);
+      EXPECT_EQ(nobody.kind, UpstreamIdentity::Kind::anonymous);
+      EXPECT_EQ(nobody.user, "");
+      EXPECT_TRUE(nobody.groups.empty());
+    }
+  }
+}
+
 }  // namespace
 }  // namespace ledger::api

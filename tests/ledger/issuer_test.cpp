@@ -758,6 +758,52 @@ TEST_F(IssuerTest, RefusesNulInACommonName) {
   }
 }
 
+// ---- towards an upstream -----------------------------------------------------------------------------------
+
+TEST_F(IssuerTest, AClientOfAnySubjectIsOurOwnForADay) {
+  const Issuer issuer = open_issuer();
+  const auto issued = issuer.issue_client("system:node:web-1", {"system:nodes", "more"}, kNow);
+  ASSERT_TRUE(issued);
+  const auto identity = issuer.authenticate(to_der(issued->leaf_pem), kNow);
+  ASSERT_TRUE(identity) << identity.error().message;
+  EXPECT_EQ(identity->common_name, "system:node:web-1");
+  EXPECT_THAT(identity->organizations, ElementsAre("system:nodes", "more"));
+  EXPECT_EQ(issued->not_after, kNow.plus_seconds(kDay));
+  EXPECT_FALSE(issuer.authenticate(to_der(issued->leaf_pem), kNow.plus_seconds(kDay + 1)));
+  EXPECT_FALSE(issued->key_pem.empty());
+}
+
+TEST_F(IssuerTest, TheFrontProxyIsOfTheRequestHeaderAuthority) {
+  const auto without = open_issuer().issue_front_proxy(kNow);
+  ASSERT_FALSE(without);
+  EXPECT_EQ(without.error().code, Errc::not_found);
+  EXPECT_THAT(without.error().message, HasSubstr("ledger adopt"));
+
+  openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 10 -subj /CN=k3s-request-header-ca@1 -keyout " +
+          shell_quoted(dir_.path() / "tls/request-header-ca.key") + " -out " +
+          shell_quoted(dir_.path() / "tls/request-header-ca.crt") + " 2>/dev/null");
+  const Issuer issuer = open_issuer();
+  const auto issued = issuer.issue_front_proxy(kLater);
+  ASSERT_TRUE(issued) << issued.error().message;
+  EXPECT_EQ(issued->subject, "CN=system:auth-proxy");
+  put_file(dir_.path() / "proxy.crt", issued->leaf_pem);
+  EXPECT_THAT(openssl("verify -purpose sslclient -CAfile " + shell_quoted(dir_.path() / "tls/request-header-ca.crt") + " " +
+                      shell_quoted(dir_.path() / "proxy.crt")),
+              HasSubstr("OK"));
+  // The client CA did not sign it: it is nobody to those who know only that.
+  EXPECT_FALSE(issuer.authenticate(to_der(issued->leaf_pem), kLater));
+}
+
+TEST_F(IssuerTest, ARequestHeaderAuthorityThatCannotBeUsedStopsOnlyForwarding) {
+  open_issuer();
+  put_file(dir_.path() / "tls/request-header-ca.crt", "not PEM");
+  const Issuer issuer = open_issuer();
+  EXPECT_TRUE(issuer.issue(Purpose::client_kube_proxy, {}, {}, kNow));
+  const auto refused = issuer.issue_front_proxy(kNow);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("request-header-ca"));
+}
+
 TEST(PurposeTest, NamesAreThoseOfTheLog) {
   EXPECT_EQ(name_of(Purpose::serving_kubelet), "serving-kubelet");
   EXPECT_EQ(name_of(Purpose::client_kubelet), "client-kubelet");

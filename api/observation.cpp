@@ -79,12 +79,13 @@ Verdict verdict_of(const Endpoint& endpoint, const Program& program, const Resul
   }
   verdict.kind = kind_of(endpoint, *answer);
   verdict.status = answer->status;
+  verdict.wordless = answer->body.empty();
   verdict.upstream = answer->upstream;
   verdict.took_ms = answer->took.count();
   if (verdict.kind == Kind::no_verdict) verdict.reason = kUpstreamError;
   if (verdict.kind == Kind::request_refused && answer->status == 401)
     verdict.reason = reason_name(HeaderResult::node_unknown);
-  if (answer->status == 500 && answer->body.empty())
+  if (answer->status == 500 && verdict.wordless)
     verdict.note = "k3s before v1.20.4 answers credentials that are not accepted so";
   const bool gives_certificate = endpoint.asked == Asked::kubelet_certificate || endpoint.asked == Asked::shared_certificate;
   if (verdict.kind != Kind::admitted || !gives_certificate) return verdict;
@@ -184,6 +185,11 @@ std::vector<Record> records_of(const Request& request, const Question& question,
     case Kind::admitted: scribe.admitted(state); break;
     case Kind::token_refused: scribe.token_refused(); break;
     case Kind::password_refused:
+      // k3s v1.20.4 to v1.23.5 says nothing at all to credentials that are missing or another role's.
+      if (verdict.wordless && !scribe.token_is_good()) {
+        scribe.token_refused();
+        break;
+      }
       scribe.token_accepted();  // k3s looks at the password of those it knows only
       scribe.password_refused(state);
       break;

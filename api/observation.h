@@ -73,6 +73,7 @@ struct Verdict {
   };
   Kind kind = Kind::no_answer;
   int status = 0;
+  bool wordless = false;  // it has a body of no bytes
   std::string upstream;
   std::optional<std::int64_t> took_ms;
   std::string reason;  // of request_rejected, where the answer says it; else our own judgement of the headers does

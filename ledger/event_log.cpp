@@ -1001,8 +1001,9 @@ Result<std::optional<Record>> EventLog::newest(Kind kind) const {
   const auto it = state_->iterate(kIndex);
   for (it->SeekForPrev(index_key(Index::server_wide, "", UINT64_MAX)); it->Valid(); it->Prev()) {
     if (!it->key().starts_with(prefix) || it->key().size() != prefix.size() + kSeqBytes) break;
-    Result<Record> record = read(get_seq(it->key().data() + prefix.size()));
-    if (!record) return record.error();
+    const Seq seq = get_seq(it->key().data() + prefix.size());
+    Result<Record> record = read(seq);
+    if (!record) return Error{record.error().code, "record " + std::to_string(seq) + ": " + record.error().message};
     if (record->kind() == kind) return std::optional<Record>(std::move(*record));
   }
   if (!it->status().ok()) return error_of(it->status(), state_->dir);

@@ -55,12 +55,14 @@ namespace {
 
 constexpr Rule kOrder[] = {
     {"never seen", rules::never_seen, "without a record there is nothing else to ask"},
+    {"SRVSTATE of an upstream", rules::upstream_not_able, "nobody decided: the server behind this one did not answer"},
     {"SRVSTATE, OVERLOAD", rules::server_not_able, "the server says itself that it could not decide"},
     {"RESTORED", rules::memory_replaced, "a memory that went back refuses what it accepted: explains all below"},
     {"SRVSTATE after start", rules::server_just_started, "the bound password refused: the server, not the node"},
     {"SRVSPLIT", rules::servers_disagree, "answers that depend on the server say nothing about the node"},
     {"SRVSPLIT (token)", rules::servers_disagree_on_token, "the same, one step earlier in a request"},
     {"CA", rules::foreign_certificate, "a certificate of another CA is no matter of tokens"},
+    {"TOKEN of an upstream", rules::upstream_token_differs, "two servers, each with tokens of its own"},
     {"LOSTREPLY of a token", rules::answer_lost_with_its_token, "the same token was good a moment ago"},
     {"ENDPOINT", rules::credential_lost, "an agent always sends a credential: somebody else's request"},
     {"TOKEN", rules::token_refused, "judged before any header"},
@@ -86,9 +88,11 @@ constexpr Rule kOrder[] = {
     {"RESTORED, machines anew", rules::machines_newer_than_memory, "a restore explains a new password better than chance"},
     {"EPHEMERAL at first", rules::lost_by_the_servers_node, "the server kept its store: its machine was not rebuilt"},
     {"REBUILT", rules::rebuilt, "one machine, nothing alive; rests on absence"},
+    {"UNKNOWN own, upstream", rules::upstream_refuses_its_own, "its memory changed where nobody watched"},
     {"UNKNOWN own", rules::own_password_undecided, "what is left of the mismatches, by what can still be said"},
     {"UNKNOWN restored", rules::after_restore_undecided, "likewise"},
     {"UNKNOWN elsewhere", rules::known_elsewhere_undecided, "likewise"},
+    {"UNKNOWN bound before", rules::upstream_binding_unknown, "bound before anybody watched"},
     {"UNKNOWN mismatch", rules::mismatch_undecided, "likewise"},
     {"CLONED by name", rules::password_of_two_names, "nothing is refused, and yet"},
     {"CLONED by names", rules::password_of_many_names, "nothing is refused, and yet"},
@@ -151,6 +155,7 @@ Finding judge(const Facts& facts) {
     weigh_holes(facts, *finding);
     weigh_archives(facts, *finding);
     rules::doubt_claims(*finding, facts);
+    rules::speak_of_upstream(*finding, facts);
     return std::move(*finding);
   }
   fatal("no rule answered");

@@ -13,6 +13,18 @@ std::optional<double> seconds_from(Time from, Time to) {
   return seconds_between(from, to);
 }
 
+const std::string& decided_by(const Record& record) { return is_upstreams(record) ? record.upstream : record.server; }
+
+bool is_upstream_failure(const Record& record) {
+  const auto* rejected = as<RequestRejected>(record);
+  return rejected != nullptr && (rejected->reason == kUpstreamUnavailable || rejected->reason == kUpstreamError);
+}
+
+bool is_unseen_change(const Record& record) {
+  const auto* changed = as<BindingChanged>(record);
+  return changed != nullptr && changed->by == "outside" && is_upstreams(record);
+}
+
 bool is_success(const Record& record) {
   return as<PasswordStored>(record) != nullptr || as<PasswordVerified>(record) != nullptr;
 }
@@ -140,6 +152,7 @@ void Facts::sort_records() {
     const Record& record = *step.record;
     for (const std::string_view fingerprint : fingerprints_of(record)) fingerprints_.push_back(fingerprint);
     if (is_server_wide(record.kind())) server_wide.push_back(&record);
+    if (as<ModeChanged>(record) != nullptr) mode = &record;
     if (is_outdated(record)) continue;
     if (!step.own) {
       if (!fingerprints_of(record).empty()) elsewhere.push_back(&record);
@@ -509,7 +522,8 @@ std::int64_t count_after(const std::vector<const Record*>& records, Seq seq) {
 // A refusal that says nothing about the node: the server could not decide just then.
 bool is_passing(const Record& record) {
   const auto* rejected = as<RequestRejected>(record);
-  return rejected != nullptr && (rejected->reason == "overloaded" || rejected->reason == "store_unavailable");
+  return rejected != nullptr && (rejected->reason == "overloaded" || rejected->reason == "store_unavailable" ||
+                                 is_upstream_failure(record));
 }
 
 // Requests without a name that an agent with a broken name or password file makes.
@@ -676,15 +690,23 @@ const Record* Facts::last_success_before(Seq seq) const {
   return last_between<PasswordStored, PasswordVerified>(0, seq);
 }
 
+bool Facts::upstream_decides_now() const {
+  if (mode != nullptr) return as<ModeChanged>(*mode)->mode == "observe";
+  if (!refusals.attempts.empty()) return is_upstreams(*refusals.last().record);
+  return !failures.empty() && is_upstreams(*failures.back());
+}
+
 Facts::MemoryChange Facts::memory_change(Seq after, Seq before) const {
   MemoryChange found;
+  const bool upstreams = !refusals.attempts.empty() && is_upstreams(*refusals.last().record);
   std::map<std::string_view, std::string_view> ledgers;  // by server
   for (const Record* record : server_wide) {
     if (record->seq >= before) break;
     if (const auto* epoch = as<EpochStarted>(*record); epoch != nullptr && record->seq > after)
-      if (epoch->cause == "restored" || epoch->cause == "datastore_changed") found = {record, epoch->cause};
+      if ((epoch->cause == "restored" || epoch->cause == "datastore_changed") && is_upstreams(*record) == upstreams)
+        found = {record, epoch->cause};
     const auto* started = as<ServerStarted>(*record);
-    if (started == nullptr || started->ledger.empty()) continue;
+    if (started == nullptr || started->ledger.empty() || upstreams) continue;
     std::string_view& known = ledgers[record->server];
     if (!known.empty() && known != started->ledger && record->seq > after) found = {record, "datastore_changed"};
     known = started->ledger;

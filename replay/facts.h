@@ -103,6 +103,8 @@ class Facts {
   // Imported records that stand behind something of our own which happened after them: history that tells nothing of
   // the present. In no other list here but `server_wide`.
   std::vector<const Record*> outdated;
+  // The newest mode_changed; nullptr: nothing says that another server was ever in front or behind.
+  const Record* mode = nullptr;
   // Refusals in the node's name that nobody proved, while the node itself was seen to be well: somebody else's.
   std::vector<const Record*> strangers;
 
@@ -138,12 +140,16 @@ class Facts {
   const Record* last_success_before(Seq seq) const;
   // What the judgement rests on is refused in a name that was only claimed: the last of `failures`, else nullptr.
   const Record* judged_claim() const;
+  // Whose binding a refused machine meets when it asks again: an upstream's. As the mode says at the end, else as the
+  // last refusal of its password.
+  bool upstream_decides_now() const;
   // The server's memory is another one since (epoch_started, or server_started with another ledger id), in
   // (after, before); `cause` of epoch_started, or "datastore_changed".
   struct MemoryChange {
     const Record* record = nullptr;
     std::string_view cause;
   };
+  // Of the server that decided on the refusals: what became of our own memory says nothing about that of an upstream.
   MemoryChange memory_change(Seq after, Seq before) const;
   // The server came up with another CA in (after, before).
   const Record* ca_change(Seq after, Seq before) const;
@@ -182,6 +188,12 @@ class Facts {
 // Seconds between two records when both times are known.
 std::optional<double> seconds_from(Time from, Time to);
 
+// Who decided, by a name that can be compared: the upstream, or the server that wrote the record; empty: not known.
+const std::string& decided_by(const Record& record);
+// An upstream gave no answer, or one that says nothing about the caller.
+bool is_upstream_failure(const Record& record);
+// An upstream admitted another password than the one that was bound: its memory was changed where nobody watched.
+bool is_unseen_change(const Record& record);
 bool is_success(const Record& record);  // password_stored, password_verified
 Fingerprint accepted_password(const Record& record);  // of such a record; else not known
 bool is_success_with(const Record& record, const Fingerprint& password);

@@ -87,9 +87,11 @@ struct Words {
   void operator()(const PasswordStored&) const { say(node() + " registered, its name is bound to its password"); }
   void operator()(const PasswordVerified&) const { say(node() + " presented the password it is bound to" + from()); }
   void operator()(const PasswordRejected& e) const {
-    m.status = e.status, m.reason = e.bound.known() ? "password_differs" : "name_held";
+    // An upstream does not know our holds; what it has as bound is not always known.
+    const bool differs = e.bound.known() || is_upstreams(record);
+    m.status = e.status, m.reason = differs ? "password_differs" : "name_held";
     say(node() + " refused" + from() +
-        (e.bound.known() ? ": its password is not the one the name is bound to" : ": the name is held"));
+        (differs ? ": its password is not the one the name is bound to" : ": the name is held"));
   }
   void operator()(const RequestRejected& e) const {
     m.status = e.status, m.reason = e.reason;
@@ -176,6 +178,7 @@ Meaning meaning_of(const Record& record) {
   meaning.kind = &meaning_of(record.kind());
   std::visit(Words{record, meaning}, record.event);
   if (meaning.actor.empty()) meaning.actor = record.auth.principal;
+  if (is_upstreams(record)) meaning.sentence += ", as upstream " + safe(record.upstream) + " decided";
   if (record.count > 1) meaning.sentence += fmt::format(" ({} times)", record.count);
   return meaning;
 }

@@ -24,7 +24,8 @@ constexpr const char* kPasswordFile = "/etc/rancher/node/password";
 
 class Advice {
  public:
-  explicit Advice(const Facts& facts) : facts_(facts), node_(shell_word(facts.history.node)) {}
+  explicit Advice(const Facts& facts)
+      : facts_(facts), node_(shell_word(facts.history.node)), upstreams_(facts.upstream_decides_now()) {}
 
   // In the order in which they were given: the safest first.
   std::vector<Remedy> take() { return std::move(remedies_); }
@@ -52,6 +53,7 @@ class Advice {
   }
 
   void release(std::string_view reason) {
+    if (upstreams_) return release_upstream();
     push("S3",
          fmt::format(
              "make sure that the old machine is off, delete its Node, release the name, then start the agent"),
@@ -60,6 +62,7 @@ class Advice {
 
   void accept(const Fingerprint& fingerprint, std::string_view reason, const char* rank = "S4") {
     if (!fingerprint.known()) return;
+    if (upstreams_) return release_upstream();  // one password alone cannot be let in there
     push(rank,
          fmt::format("let in exactly this password ({}), after checking on the machine that it is the right one",
                      facts_.short_name(fingerprint)),
@@ -74,6 +77,14 @@ class Advice {
   void look() {
     push("", "look at what the server knows, and at who has the address of the refused requests",
          node_command("show", ""), "none");
+    if (upstreams_)
+      push("", "see since when the upstream has a password for the name", secret_command("get"), "none");
+  }
+
+  // Takes over what the upstream has bound, so that the next refusal can be explained.
+  void import_upstream() {
+    push("", "take over what the upstream has stored (k3s v1.17 to v1.19: `ledger import node-passwd` with its file)",
+         "kubectl -n kube-system get secrets -o json | sudo ledger import secrets -", "none");
   }
 
   void push(std::string rank, std::string action, std::string command, std::string harm) {
@@ -82,6 +93,8 @@ class Advice {
 
   std::string who() const { return printable(facts_.history.node, 80); }
   const Facts& facts() const { return facts_; }
+  // Whose memory a refused machine meets when it asks again.
+  bool upstreams() const { return upstreams_; }
 
   // In the words of what runs on the machine.
   const Program& program() const { return *facts_.program; }
@@ -91,6 +104,14 @@ class Advice {
     return fmt::format("curl -vk https://SERVER:{}/cacerts", program().usual_port);
   }
 
+  // The Secret in which a k3s from v1.20 on keeps the hash of a node's password.
+  std::string secret_command(std::string_view verb) const {
+    if (facts_.history.node.starts_with('-')) return "";
+    const std::string secret = fmt::format("{}.node-password.{}", printable(facts_.history.node, 253), program().name);
+    return fmt::format("kubectl -n kube-system {} secret {}", verb, shell_word(secret));
+  }
+  std::string server_file(std::string_view name) const { return fmt::format("{}/{}", program().server_dir, name); }
+
   // No command for a name that would be read as an option.
   std::string node_command(std::string_view verb, const std::string& rest) const {
     if (facts_.history.node.starts_with('-')) return "";
@@ -98,6 +119,17 @@ class Advice {
   }
 
  private:
+  void release_upstream() {
+    const std::string secret = secret_command("delete");
+    const bool said = std::any_of(remedies_.begin(), remedies_.end(), [](const Remedy& one) { return one.rank == "S3"; });
+    if (said) return;
+    push("S3",
+         "make sure that the old machine is off, delete its Node and its stored password at the upstream, then start the "
+         "agent (`ledger node` changes nothing there)",
+         secret.empty() ? "" : fmt::format("kubectl delete node --ignore-not-found {} && {}", node_, secret),
+         "whoever asks first gets the name");
+  }
+
   std::string ledger_command(std::string_view verb, const std::string& fingerprint, std::string_view reason) const {
     std::string rest;
     if (!fingerprint.empty())
@@ -107,6 +139,7 @@ class Advice {
 
   const Facts& facts_;
   std::string node_;
+  bool upstreams_;
   std::vector<Remedy> remedies_;
 };
 
@@ -175,7 +208,14 @@ void for_token(Advice& advice) {
     advice.push("", "check that nothing between the machine and the server (proxy, balancer) drops the credential",
                 advice.reach_server(), "none");
   const bool bootstrap = advice.facts().failures.back()->auth.method == "bearer" && reason != "wrong_class";
-  if (bootstrap)
+  if (advice.upstreams() && bootstrap)
+    advice.push("", "make another bootstrap token at the upstream",
+                fmt::format("sudo {} token create --ttl 24h", advice.program().name),
+                "whoever has it may join for 24 hours");
+  else if (advice.upstreams())
+    advice.push("", "take the current agent token from the upstream server, and compare it with what the ledger adopted",
+                "sudo cat " + advice.server_file("agent-token"), "none");
+  else if (bootstrap)
     advice.push("", "make another bootstrap token",
                 "sudo ledger token create --class bootstrap --ttl 24h --data-dir /var/lib/ledger",
                 "whoever has it may join for 24 hours");
@@ -213,7 +253,9 @@ void for_shared_identity(Advice& advice) {
 
 void for_edited_binding(Advice& advice) {
   const Facts& facts = advice.facts();
-  advice.accept(facts.refusals.presented, "restores the password that was good before", "S5");
+  if (advice.upstreams()) advice.rename_newcomer(false);
+  if (!advice.upstreams() || !holder_may_live(facts))
+    advice.accept(facts.refusals.presented, "restores the password that was good before", "S5");
   advice.look();
 }
 
@@ -230,6 +272,21 @@ void for_unknown(Advice& advice) {
   if (facts.family != Family::password) return;
   advice.put_password_back();
   if (facts.refusals.where == Where::different) advice.rename_newcomer(true);
+  if (advice.upstreams() && !facts.refusals.holder.known()) advice.import_upstream();
+}
+
+void for_server_state(Advice& advice) {
+  const Facts& facts = advice.facts();
+  if (facts.family == Family::request && is_upstream_failure(*facts.failures.back())) {
+    const std::string& upstream = facts.failures.back()->upstream;
+    advice.push("", "see whether the upstream answers, and start it; agents try again by themselves",
+                upstream.empty() ? advice.reach_server()
+                                 : "curl -vk " + shell_word("https://" + upstream + "/ping"),
+                "none");
+    return;
+  }
+  advice.push("", "mend the server's store; agents try again by themselves",
+              advice.upstreams() ? advice.secret_command("get") : "ledger verify", "none");
 }
 
 }  // namespace
@@ -281,20 +338,24 @@ std::vector<Remedy> remedies_for(const Finding& finding, const Facts& facts) {
           "none");
       break;
     case Cause::kSrvSplit:
-      advice.push(
-          "", "compare the servers' ledgers and bring the odd one up to date; point agents at a good one meanwhile",
-          "ledger verify", "none");
+      if (advice.upstreams())
+        advice.push("", "compare what the ledger and each upstream have for the name, and bring the odd one up to date",
+                    advice.secret_command("get"), "none");
+      else
+        advice.push(
+            "", "compare the servers' ledgers and bring the odd one up to date; point agents at a good one meanwhile",
+            "ledger verify", "none");
       break;
-    case Cause::kSrvState:
-      advice.push("", "mend the server's store; agents try again by themselves", "ledger verify", "none");
-      break;
+    case Cause::kSrvState: for_server_state(advice); break;
     case Cause::kOverload:
       advice.push("", "start agents in groups, 25 to 50 a minute; those refused try again by themselves", "",
                   "none");
       break;
     case Cause::kCa:
       advice.push("", "give the agent the current full token (K10...), which names the present CA",
-                  "sudo ledger token show --data-dir /var/lib/ledger", "none");
+                  advice.upstreams() ? "sudo cat " + advice.server_file("token")
+                                     : "sudo ledger token show --data-dir /var/lib/ledger",
+                  "none");
       break;
     case Cause::kLostReply:
       if (facts.family == Family::token)

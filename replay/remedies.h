@@ -5,6 +5,7 @@
 //   S4  admit exactly one password that was refused
 //   S5  put back a stored value that somebody overwrote
 //   (S6, one password for all, and S7, a new server, are never advice.) None: the binding is not touched.
+// Where an upstream decides now, S3 to S5 are those that change its memory: the ledger's own commands do not.
 // What would harm here is left out; in particular nothing frees or moves a name while its holder may be alive.
 //
 // Commands are safe to paste whatever the records hold: every value a stranger chose is quoted for a POSIX

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "ledger/disagreement.h"
 #include "replay/causes.h"
 
 namespace ledger::replay {
@@ -61,7 +62,7 @@ struct Words {
     bad(fmt::format("REFUSED {}{}", status(e.status), words(e.reason)));
   }
   void operator()(const TokenRejected& e) const {
-    bad(fmt::format("REFUSED {}token {}", status(e.status), words(e.reason)));
+    bad(fmt::format("REFUSED {}token{}", status(e.status), e.reason.empty() ? "" : " " + words(e.reason)));
   }
   void operator()(const TlsFailed& e) const {
     row.what = fmt::format("TLS handshake failed: {}{}", printable(e.alert, 40),
@@ -149,6 +150,11 @@ Row row_of(const Step& step, const Facts& facts) {
   // Before the password is judged nothing ties who asks to the node but its word.
   if (row.tone == Tone::bad && as<PasswordRejected>(record) == nullptr && name_is(record) == NameIs::claimed)
     row.what += " (claimed)";
+  const bool verdict = is_refusal(record.kind()) || is_success(record) || as<BindingChanged>(record) != nullptr;
+  if (verdict && is_upstreams(record))
+    row.what += disagreement_of(record) == Disagreement::none
+                    ? " (upstream)"
+                    : fmt::format(" (upstream; we: {})", printable(record.would_have, 24));
   if (!step.own && !record.node.empty()) row.what = printable(record.node, 40) + ": " + row.what;
   if (!record.source.empty() && !is_server_wide(record.kind()))
     row.place = "from " + printable(host_of(record.source), 45);
@@ -183,9 +189,31 @@ std::set<Seq> cited_by(const Explanation& explanation) {
   return cited;
 }
 
+namespace {
+
+// The last loss of an upstream before each of the node's requests that got no verdict, and its return after it.
+std::set<Seq> outages_of(const Facts& facts) {
+  std::set<Seq> seqs;
+  Seq lost = 0;
+  bool failed = false;
+  for (const Step& step : facts.timeline.steps) {
+    const Record& record = *step.record;
+    if (as<UpstreamLost>(record) != nullptr) lost = record.seq;
+    if (step.own && is_upstream_failure(record)) {
+      failed = true;
+      if (lost != 0) seqs.insert(lost);
+    }
+    if (failed && as<UpstreamFound>(record) != nullptr) failed = false, seqs.insert(record.seq);
+  }
+  return seqs;
+}
+
+}  // namespace
+
 std::vector<const Step*> steps_of(const Retold& retold, Scope scope) {
   const std::set<Seq> cited = cited_by(retold.explanation);
   const Facts& facts = retold.facts;
+  const std::set<Seq> outages = outages_of(facts);
   const Seq first_own = facts.own.empty() ? 0 : facts.own.front()->record->seq;
   std::vector<const Step*> steps;
   for (const Step& step : retold.timeline.steps) {
@@ -194,6 +222,7 @@ std::vector<const Step*> steps_of(const Retold& retold, Scope scope) {
     const bool is_cited = cited.count(record.seq) != 0;
     const bool wide = scope == Scope::wide;
     const bool shakes = as<EpochStarted>(record) != nullptr || as<ClockStepped>(record) != nullptr ||
+                        as<ModeChanged>(record) != nullptr || outages.contains(record.seq) ||
                         (wide && as<ServerStarted>(record) != nullptr);
     const bool nameless = record.node.empty() && is_refusal(record.kind());
     const bool shares_password =

@@ -28,6 +28,14 @@ Found no_password(const Facts& facts);
 Found other_request_refused(const Facts& facts);
 Found handshake_failed(const Facts& facts);
 
+// rules_upstream.cpp: what a server behind this one decided, or did not
+Found upstream_not_able(const Facts& facts);
+Found upstream_token_differs(const Facts& facts);
+Found upstream_refuses_its_own(const Facts& facts);
+Found upstream_binding_unknown(const Facts& facts);
+// Who decided, what of him cannot be seen from here, and what we would have said.
+void speak_of_upstream(Finding& finding, const Facts& facts);
+
 // rules_mismatch.cpp: refused passwords, decided by what happened to the binding or by who was alive
 Found held(const Facts& facts);
 Found binding_edited(const Facts& facts);
@@ -70,6 +78,7 @@ Alternative maybe(Cause cause);
 Alternative maybe(Cause cause, std::string needs);
 
 std::string who(const Facts& facts);
+std::string upstream_of(const Record& record);  // "the upstream 10.0.0.1:6443"
 std::string on_record(const Record& record);                            // "record 8991"
 std::string named(const Facts& facts, const Fingerprint& fingerprint);  // "password #77e0"
 std::string from_where(const Record& record);                           // " from 10.0.0.5", or nothing

@@ -59,15 +59,19 @@ Found binding_edited(const Facts& facts) {
   if (!took_it || event.to == r.presented || rebound != nullptr) return std::nullopt;
   // Given to another machine, and that one lives: then two machines share the name, and that is the cause.
   const Liveness& alive = r.alive;
-  if (event.by != "outside" && (alive.seen() || alive.before != nullptr || alive.after != nullptr))
+  const bool unseen = is_unseen_change(*change);
+  if ((event.by != "outside" || unseen) && (alive.seen() || alive.before != nullptr || alive.after != nullptr))
     return std::nullopt;
   Finding finding;
   finding.cause = Cause::kAdminEdit;
-  finding.confidence = event.by == "operator_accept" ? Confidence::kMedium : Confidence::kHigh;
+  finding.confidence = event.by == "operator_accept" || unseen ? Confidence::kMedium : Confidence::kHigh;
   finding.summary = fmt::format(
       "the stored password of {} was changed by {} ({}), and the one that was good until then "
       "is refused",
-      who(facts), event.by == "outside" ? "somebody outside the protocol" : printable(event.by, 40),
+      who(facts),
+      unseen                    ? "somebody behind the ledger, or set free and bound anew there"
+      : event.by == "outside" ? "somebody outside the protocol"
+                                : printable(event.by, 40),
       on_record(*change));
   cite(finding, *change,
        fmt::format("binding changed from {} to {}{}", named(facts, r.presented), named(facts, event.to),
@@ -76,6 +80,8 @@ Found binding_edited(const Facts& facts) {
   cite_refusals(finding, facts);
   cite_stored_value(finding, facts, event.to);
   finding.alternatives = {maybe(Cause::kDupName), maybe(Cause::kRestored)};
+  if (unseen)
+    finding.alternatives.push_back(maybe(Cause::kZombie, "that the name was set free for another machine on purpose"));
   return finding;
 }
 

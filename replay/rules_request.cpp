@@ -84,12 +84,14 @@ Found server_just_started(const Facts& facts) {
   const Record* good = former_use(facts);
   if (good == nullptr || r.passwords.size() != 1 || r.last().step->bound_before != r.presented) return std::nullopt;
   if (r.last().bound.known() && r.last().bound != r.presented) return std::nullopt;
+  const Record& last = *r.last().record;
+  const bool upstreams = is_upstreams(last);  // when it started nobody knows; since when it answers again, we do
   const Record* started = nullptr;
   for (const Record* record : facts.server_wide) {
-    const bool same_server = record->server.empty() || r.last().record->server.empty() ||
-                             record->server == r.last().record->server;
-    if (as<ServerStarted>(*record) != nullptr && same_server && record->seq > good->seq && record->seq < r.first().seq())
-      started = record;
+    const std::string& here = upstreams ? record->upstream : record->server;
+    const bool same_server = here.empty() || decided_by(last).empty() || here == decided_by(last);
+    const bool start = upstreams ? as<UpstreamFound>(*record) != nullptr : as<ServerStarted>(*record) != nullptr;
+    if (start && same_server && record->seq > good->seq && record->seq < r.first().seq()) started = record;
   }
   const auto up = started != nullptr ? seconds_from(started->time, r.last().to()) : std::nullopt;
   if (!up || *up > kServerWarmup_s) return std::nullopt;
@@ -97,11 +99,12 @@ Found server_just_started(const Facts& facts) {
   finding.cause = Cause::kSrvState;
   finding.confidence = Confidence::kMedium;
   finding.summary = fmt::format(
-      "{} is the one that {} is bound to; the server refuses it since it started ({}, {} before the last refusal): its "
+      "{} is the one that {} is bound to; {} refuses it since it {} ({}, {} before the last refusal): its "
       "store or cache was not complete yet",
-      named(facts, r.presented), who(facts), on_record(*started), duration_text(*up));
+      named(facts, r.presented), who(facts), upstreams ? upstream_of(last) : "the server",
+      upstreams ? "answers again" : "started", on_record(*started), duration_text(*up));
   cite(finding, *good, named(facts, r.presented) + " was good here");
-  cite(finding, *started, "the server started");
+  cite(finding, *started, upstreams ? "it had been lost, and answers again" : "the server started");
   cite_refusals(finding, facts);
   finding.alternatives = {maybe(Cause::kAdminEdit), maybe(Cause::kRestored), maybe(Cause::kSrvSplit)};
   return finding;
@@ -136,9 +139,9 @@ Contradictions contradictions(const Facts& facts, const Fingerprint& password) {
       continue;
     }
     if (!accepted && (rejected == nullptr || rejected->fingerprint != password)) continue;
-    if (record.server.empty() || is_imported(record)) continue;
-    (accepted ? yes : no).insert(record.server);
-    if (previous != nullptr && previous_accepted != accepted && previous->server != record.server) {
+    if (decided_by(record).empty() || is_imported(record)) continue;
+    (accepted ? yes : no).insert(decided_by(record));
+    if (previous != nullptr && previous_accepted != accepted && decided_by(*previous) != decided_by(record)) {
       ++found.pairs;
       found.accepted = accepted ? &record : previous;
       found.refused = accepted ? previous : &record;
@@ -162,10 +165,10 @@ Found servers_disagree(const Facts& facts) {
   finding.summary = fmt::format(
       "the servers disagree: {} accepts {} and {} refuses it, with no change of the binding "
       "in between",
-      printable(found.accepted->server, 60), named(facts, facts.refusals.presented),
-      printable(found.refused->server, 60));
-  cite(finding, *found.accepted, "accepted by " + printable(found.accepted->server, 60));
-  cite(finding, *found.refused, "refused by " + printable(found.refused->server, 60));
+      printable(decided_by(*found.accepted), 60), named(facts, facts.refusals.presented),
+      printable(decided_by(*found.refused), 60));
+  cite(finding, *found.accepted, "accepted by " + printable(decided_by(*found.accepted), 60));
+  cite(finding, *found.refused, "refused by " + printable(decided_by(*found.refused), 60));
   if (found.pairs == 1)
     finding.alternatives.push_back(maybe(Cause::kStaleBind,
                                          "the other server catching up by itself: a lag after a "
@@ -181,7 +184,7 @@ Found servers_disagree_on_token(const Facts& facts) {
   const auto* rejected = as<TokenRejected>(refused);
   const std::string token =
       !refused.auth.token.empty() || rejected == nullptr ? refused.auth.token : rejected->token;
-  if (token.empty() || refused.server.empty()) return std::nullopt;
+  if (token.empty() || decided_by(refused).empty()) return std::nullopt;
   const Record* changed = nullptr;
   for (const Record* record : facts.server_wide)
     if (as<TokenRotated>(*record) != nullptr || as<TokenRevoked>(*record) != nullptr ||
@@ -191,7 +194,7 @@ Found servers_disagree_on_token(const Facts& facts) {
   for (const Step* step : facts.own) {
     const Record& record = *step->record;
     if ((as<TokenAccepted>(record) != nullptr || is_success(record)) && record.auth.token == token &&
-        !record.server.empty() && record.server != refused.server &&
+        !decided_by(record).empty() && decided_by(record) != decided_by(refused) &&
         (changed == nullptr || record.seq > changed->seq))
       accepted = &record;
   }
@@ -200,9 +203,9 @@ Found servers_disagree_on_token(const Facts& facts) {
   finding.cause = Cause::kSrvSplit;
   finding.confidence = Confidence::kMedium;
   finding.summary = fmt::format("the servers disagree about the join token: {} accepts it, {} refuses it",
-                                printable(accepted->server, 60), printable(refused.server, 60));
-  cite(finding, *accepted, "this token accepted by " + printable(accepted->server, 60));
-  cite(finding, refused, "the same token refused by " + printable(refused.server, 60));
+                                printable(decided_by(*accepted), 60), printable(decided_by(refused), 60));
+  cite(finding, *accepted, "this token accepted by " + printable(decided_by(*accepted), 60));
+  cite(finding, refused, "the same token refused by " + printable(decided_by(refused), 60));
   finding.alternatives = {maybe(Cause::kToken, "a rotation that one of the servers has not heard of")};
   return finding;
 }

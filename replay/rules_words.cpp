@@ -10,6 +10,9 @@ Alternative maybe(Cause cause) { return {cause, std::string(would_need(cause))};
 Alternative maybe(Cause cause, std::string needs) { return {cause, std::move(needs)}; }
 
 std::string who(const Facts& facts) { return printable(facts.history.node, 80); }
+std::string upstream_of(const Record& record) {
+  return record.upstream.empty() ? "the upstream" : "the upstream " + printable(record.upstream, 60);
+}
 std::string on_record(const Record& record) { return fmt::format("record {}", record.seq); }
 std::string named(const Facts& facts, const Fingerprint& fingerprint) {
   return fingerprint.known() ? "password " + facts.short_name(fingerprint)

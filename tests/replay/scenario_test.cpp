@@ -7,6 +7,7 @@
 //   no_remedies                            nothing to do
 //   takeover                               the warning of impersonation is there, or is not
 //   warns, summary_has                     texts to be found in a warning, in the summary
+//   commands_have, commands_lack           texts that are, and are not, in some remedy's command
 #include <gtest/gtest.h>
 
 #include <boost/json.hpp>
@@ -90,6 +91,12 @@ class ScenarioTest : public testing::TestWithParam<Scenario> {
     for (const std::string& rank : strings(expect, "forbidden_remedy_ranks"))
       EXPECT_FALSE(contains(ranks, rank)) << rank;
     for (const std::string& rank : strings(expect, "remedy_ranks")) EXPECT_TRUE(contains(ranks, rank)) << rank;
+    const auto commanded = [&](const std::string& text) {
+      return std::any_of(e.remedies.begin(), e.remedies.end(),
+                         [&](const Remedy& remedy) { return remedy.command.find(text) != std::string::npos; });
+    };
+    for (const std::string& text : strings(expect, "commands_have")) EXPECT_TRUE(commanded(text)) << text;
+    for (const std::string& text : strings(expect, "commands_lack")) EXPECT_FALSE(commanded(text)) << text;
     if (expect.contains("no_remedies")) {
       EXPECT_TRUE(ranks.empty());
     }

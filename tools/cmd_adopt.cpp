@@ -232,7 +232,8 @@ int run(Arguments& arguments) {
       print_refusal(*report);
     else
       print_taken(*report, arguments.data_dir, arguments.check);
-    arguments.live.directory = report->server_dir.empty() ? arguments.server_dir : report->server_dir;
+    arguments.live.directory = arguments.server_dir;
+    if (!report->server_dir.empty()) arguments.live.directory = report->server_dir;
     arguments.live.listener_names = report->names;
     if (report->program == kRke2.name) arguments.live.program = &kRke2;
   }

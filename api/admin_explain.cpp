@@ -6,6 +6,7 @@
 
 #include "api/admin.h"
 #include "api/problem.h"
+#include "replay/disagreements.h"
 #include "replay/explain.h"
 #include "replay/lookup.h"
 #include "replay/render.h"
@@ -63,11 +64,16 @@ Response Admin::explain_node(const Request& request, const NodeName& node) const
 }
 
 Response Admin::triage_nodes(const Request& request) const {
-  const Result<Parameters> parameters = parameters_of(request, {"since"});
+  const Result<Parameters> parameters = parameters_of(request, {"since", "disagreements"});
   if (!parameters) return to_response(problem_of(parameters.error()));
   const auto asked = parameters->find("since");
   const auto since = replay::parse_since(asked == parameters->end() ? "24h" : asked->second, Time::now());
   if (!since) return to_response(problem_of(since.error()));
+  if (const auto only = parameters->find("disagreements"); only != parameters->end()) {
+    if (only->second != "true") return to_response({400, "disagreements is `true`, or left out"});
+    const auto found = replay::disagreements(ledger_.log(), {.since = *since});
+    return found ? json_line(replay::to_json(*found)) : to_response(problem_of(found.error()));
+  }
   replay::TriageOptions options;
   options.since = *since;
   const Result<replay::Triage> found = replay::triage(ledger_.log(), options);

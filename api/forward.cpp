@@ -128,6 +128,7 @@ class Forwarding : public std::enable_shared_from_this<Forwarding> {
   asio::steady_timer* leaving_ = nullptr;  // runs since the client's last word
   const steady_clock::time_point began_ = steady_clock::now();
   std::string cause_;
+  std::string malformed_;  // not empty: what is wrong with the request's body
 };
 
 std::string Forwarding::framing() const {
@@ -219,6 +220,11 @@ asio::awaitable<ForwardEnd> Forwarding::fail(Error why) {
   co_await end_side();
   tell_of_no_answer();
   ForwardEnd end;
+  if (!client_left_ && !answering_ && !malformed_.empty()) {
+    end.kind = ForwardEnd::Kind::close;
+    end.instead = to_response(Problem{400, "the request's body cannot be read: " + malformed_});
+    co_return end;
+  }
   if (client_left_ || answering_ || passage_->drop_on_failure) co_return end;
   end.kind = body_sent_ || !has_body_ ? ForwardEnd::Kind::keep : ForwardEnd::Kind::close;
   end.instead = to_response(problem_of_upstream(why));
@@ -276,6 +282,7 @@ asio::awaitable<ForwardEnd> Forwarding::run() {
       over_ = true;
       hang_up();
       co_await end_side();
+      if (status == 101 && passage_->on_end) passage_->on_end("connection to the client lost");
       break;
     }
     if (interim) continue;
@@ -355,8 +362,13 @@ asio::awaitable<bool> Forwarding::send_body() {
     std::tie(error, bytes) = co_await http::async_read_some(client_.stream, client_.buffer, parser, kAwait);
     silence.cancel();
     if (error) {
-      client_left_ = client_left_ || !over_;
-      hang_up();  // what the upstream has of the body is not whole, and must not look so
+      // What the upstream has of the body is not whole, and must not look so.
+      const bool is_malformed = error.category() == make_error_code(http::error::bad_chunk).category();
+      if (is_malformed && error != http::error::partial_message && error != http::error::end_of_stream)
+        malformed_ = error.message();
+      else
+        client_left_ = client_left_ || !over_;
+      hang_up();
       co_return false;
     }
     std::string piece = std::exchange(parser.get().body(), {});

@@ -1,93 +1,14 @@
 #include "api/registration.h"
 
-#include <boost/asio/ip/address.hpp>
 #include <boost/json.hpp>
 #include <optional>
 
 #include "api/problem.h"
-#include "ledger/password_strength.h"
 
 namespace ledger::api {
 namespace {
 
-constexpr std::size_t kMaxPassword = 1024;
-constexpr std::size_t kMaxAddresses = 16;
 constexpr int kMaxAttempts = 8;  // each lost race means that somebody else's registration went through
-
-// What the request says about its node, taken apart once.
-struct NodeHeaders {
-  HeaderResult result = HeaderResult::complete;
-  std::string detail;  // for the person, where the result needs one
-  NodeName name;
-  std::vector<std::string> addresses;  // claimed, canonical
-  Secret password;
-
-  void fail(HeaderResult why, std::string said = {}) {
-    if (result != HeaderResult::complete) return;
-    result = why;
-    detail = std::move(said);
-  }
-};
-
-void parse_addresses(std::string_view header, std::string_view list, NodeHeaders& headers) {
-  bool more = !list.empty();
-  while (more) {
-    const auto comma = list.find(',');
-    const std::string text(trim(list.substr(0, comma)));
-    more = comma != std::string_view::npos;
-    if (more) list.remove_prefix(comma + 1);
-    boost::system::error_code error;
-    const auto address = boost::asio::ip::make_address(text, error);
-    // A zone ("fe80::1%eth0") means nothing off its machine and has no place in a certificate.
-    const bool has_zone = text.find('%') != std::string::npos;
-    if (error || has_zone || headers.addresses.size() == kMaxAddresses)
-      return headers.fail(HeaderResult::bad_request, "header " + std::string(header) +
-                                                         " is not a comma list of at most 16 IP addresses: '" +
-                                                         printable(text, 60) + "'");
-    headers.addresses.push_back(address.to_string());
-  }
-}
-
-NodeHeaders parse_headers(const Request& request, const Caller& caller, const Program& program) {
-  NodeHeaders headers;
-  for (const std::string_view name :
-       {program.node_name_header, program.node_password_header, program.node_ip_header})
-    if (request.header_count(name) > 1)
-      headers.fail(HeaderResult::bad_request, "header " + std::string(name) + " is given more than once");
-  const std::string_view name = trim(request.header(program.node_name_header));
-  if (name.empty()) {
-    headers.fail(HeaderResult::node_name_missing);
-  } else if (Result<NodeName> parsed = NodeName::parse(name)) {
-    headers.name = std::move(*parsed);
-  } else {
-    headers.fail(HeaderResult::node_name_invalid, parsed.error().message);
-  }
-  if (caller.role == Role::node && headers.name.str() != caller.node)
-    headers.fail(HeaderResult::node_name_mismatch, "the header says '" + headers.name.str() +
-                                                       "', the client certificate is of '" +
-                                                       printable(caller.node, 253) + "'");
-  parse_addresses(program.node_ip_header, request.header(program.node_ip_header), headers);
-  headers.password = Secret(trim(request.header(program.node_password_header)));
-  if (headers.password.empty()) headers.fail(HeaderResult::node_password_missing);
-  if (headers.password.reveal().size() > kMaxPassword)
-    headers.fail(HeaderResult::bad_request, "the node password is longer than 1024 bytes");
-  return headers;
-}
-
-// The node that a request says it is from, proven by nothing. A name that is none is not kept.
-std::string claimed_in_header(const Request& request, const Program& program) {
-  const Result<NodeName> name = NodeName::parse(trim(request.header(program.node_name_header)));
-  return name ? name->str() : std::string();
-}
-
-// A certificate of ours that only its time speaks against is told apart: its machine needs a clock or a token.
-std::string refusal_reason(const Caller& caller) {
-  if (caller.result == TokenResult::unknown_principal && caller.auth.method == "certificate") {
-    if (caller.certificate_fault == "expired") return "certificate_expired";
-    if (caller.certificate_fault == "not valid yet") return "certificate_not_yet_valid";
-  }
-  return std::string(reason_name(caller.result));
-}
 
 std::string not_registered(const std::string& node) { return "node " + node + " is not registered (any more)"; }
 
@@ -102,22 +23,6 @@ Response certificate_response(const IssuedCertificate& certificate) {
   return response;
 }
 
-// The key that the certificate is for, where the caller brings one: agents from v1.32.1 on POST a request for it.
-struct BroughtKey {
-  std::optional<PublicKey> key;
-  std::string fault;  // not empty: the request cannot be signed
-
-  explicit BroughtKey(const Request& request) {
-    if (request.method != "POST") return;
-    Result<PublicKey> read = read_certificate_request(request.body);
-    if (read)
-      key = std::move(*read);
-    else
-      fault = read.error().message;
-  }
-  const PublicKey* get() const { return key ? &*key : nullptr; }
-};
-
 // Why a password could not be compared with the hash its name is bound by.
 Error unverified(const std::optional<HashChecker::Answer>& answer, const std::string& node) {
   if (answer == HashChecker::Answer::busy)
@@ -128,32 +33,7 @@ Error unverified(const std::optional<HashChecker::Answer>& answer, const std::st
                              "import the Secrets again, or release the name (ledger import --help)"};
 }
 
-CertificateIssued event_of(const IssuedCertificate& certificate, Purpose purpose, const Program& program) {
-  return {.purpose = std::string(name_of(purpose, program)),
-          .subject = certificate.subject,
-          .serial = certificate.serial,
-          .sha256 = certificate.sha256,
-          .not_before = certificate.not_before,
-          .not_after = certificate.not_after,
-          .key = certificate.key_pem.empty() ? "csr" : "generated",
-          .public_key = certificate.public_key};
-}
-
 }  // namespace
-
-Record record_of(const Request& request, const Caller& caller, Event event) {
-  Record record;
-  record.event = std::move(event);
-  record.request_id = request.id;
-  record.source = request.source;
-  record.via = request.via;
-  record.endpoint = request.path;
-  record.auth = caller.auth;
-  record.generation = Generations::of_request(request);
-  if (auto* accepted = std::get_if<TokenAccepted>(&record.event); accepted != nullptr && caller.superseded)
-    accepted->reason = reason_name(TokenResult::superseded);
-  return record;
-}
 
 // ---- documents -------------------------------------------------------------------------------------------
 
@@ -177,7 +57,7 @@ void Registration::shared_certificate(RequestPtr request, Reply reply, Purpose p
   if (!certificate) return reply(to_response(problem_of(Error{Errc::unavailable, certificate.error().message})));
   Proposal proposal;
   proposal.records.push_back(record_of(*request, caller, TokenAccepted{}));
-  proposal.records.push_back(record_of(*request, caller, event_of(*certificate, purpose, issuer_.program())));
+  proposal.records.push_back(record_of(*request, caller, issued_event(*certificate, purpose, issuer_.program())));
   record_then(std::move(reply), std::move(proposal), certificate_response(*certificate), std::move(request));
 }
 
@@ -301,22 +181,6 @@ void Registration::refuse(std::shared_ptr<Attempt> attempt, Ruling ruling) {
   propose(std::move(attempt), std::move(proposal), to_response(problem));
 }
 
-// What is odd about a password is noticed when it is bound, while its text is there.
-PasswordStored Registration::first_binding(const Attempt& attempt) const {
-  constexpr std::size_t kLookedAt = 16;  // of the names that used it last
-  PasswordStored stored{attempt.evidence.presented};
-  if (is_low_entropy(attempt.headers.password)) stored.weakness = "low_entropy";
-  const EventLog& log = ledger_.log();
-  const auto uses = log.find(Index::fingerprint, stored.fingerprint.text, 1, UINT64_MAX, kLookedAt);
-  if (!uses) return stored;
-  for (const Seq seq : *uses) {
-    const Result<Record> use = log.read(seq);
-    if (!use || use->node.empty() || use->node == attempt.headers.name.str()) continue;
-    if (ledger_.find(use->node).bound == stored.fingerprint) stored.also_bound_to = use->node;
-  }
-  return stored;
-}
-
 // The certificate is signed before the record is written and leaves after it: one sync instead of two, and a
 // certificate whose record failed is thrown away unseen (docs/decisions/0003-sign-then-record.md).
 void Registration::admit(std::shared_ptr<Attempt> attempt, Ruling ruling) {
@@ -330,10 +194,10 @@ void Registration::admit(std::shared_ptr<Attempt> attempt, Ruling ruling) {
   Proposal proposal;
   proposal.records.push_back(attempt->record(TokenAccepted{}));
   if (ruling == Ruling::admit_first)
-    proposal.records.push_back(attempt->record(first_binding(*attempt)));
+    proposal.records.push_back(attempt->record(first_binding(ledger_, attempt->headers, attempt->evidence.presented)));
   else
     proposal.records.push_back(attempt->record(PasswordVerified{attempt->evidence.presented}));
-  proposal.records.push_back(attempt->record(event_of(*certificate, attempt->purpose, issuer_.program())));
+  proposal.records.push_back(attempt->record(issued_event(*certificate, attempt->purpose, issuer_.program())));
   proposal.expect = Proposal::Expect{name.str(), attempt->evidence.node.version};
 
   attempt->admitted = true;
@@ -434,19 +298,8 @@ void Registration::connect(RequestPtr request, Reply reply) {
 void Registration::refuse_token(const RequestPtr& request, const Reply& reply, const Caller& caller,
                                 const std::string& node) {
   const Problem problem = problem_of(caller.result);
-  Record record = record_of(*request, caller,
-                            TokenRejected{.status = problem.status,
-                                          .reason = refusal_reason(caller),
-                                          .token = caller.old_token});
-  // Nobody vouches for it: a claim, on whatever path it came.
-  record.node = node.empty() ? claimed_in_header(*request, issuer_.program()) : node;
-  if (record.node.empty()) record.node = caller.claimed_node;
-  if (!caller.certificate_fault.empty()) {
-    record.note = "its certificate is not accepted (" + caller.certificate_fault + ")";
-    if (!caller.claimed_node.empty()) record.note += ", and names " + caller.claimed_node;
-  }
   Proposal proposal;
-  proposal.records.push_back(std::move(record));
+  proposal.records.push_back(refused_token(*request, caller, problem.status, node, issuer_.program()));
   record_then(reply, std::move(proposal), to_response(problem));
 }
 

@@ -14,6 +14,7 @@
 #include "api/caller.h"
 #include "api/generations.h"
 #include "api/http.h"
+#include "api/node_headers.h"
 #include "api/tunnel.h"
 #include "ledger/credentials.h"
 #include "ledger/hash_checker.h"
@@ -54,7 +55,6 @@ class Registration {
   void check_hash(std::shared_ptr<Attempt> attempt);
   void refuse(std::shared_ptr<Attempt> attempt, Ruling ruling);
   void admit(std::shared_ptr<Attempt> attempt, Ruling ruling);
-  PasswordStored first_binding(const Attempt& attempt) const;
   void propose(std::shared_ptr<Attempt> attempt, Proposal proposal, Response ready);
   void give_up(const Attempt& attempt);
   void refuse_token(const RequestPtr& request, const Reply& reply, const Caller& caller, const std::string& node);
@@ -77,8 +77,5 @@ class Registration {
   HashChecker* hashes_;
   Generations& generations_;
 };
-
-// A record of this request by this caller, with everything common filled in.
-Record record_of(const Request& request, const Caller& caller, Event event);
 
 }  // namespace ledger::api

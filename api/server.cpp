@@ -47,7 +47,8 @@ namespace {
 constexpr std::chrono::seconds kStopGrace{10};
 constexpr std::chrono::hours kRenewalCheck{6};
 constexpr std::int64_t kRenewBefore_s = 90 * 86400;  // as k3s' dynamiclistener
-constexpr std::chrono::seconds kLearnEvery{30};
+constexpr std::chrono::seconds kLearnEvery{30}, kLearnFirst{2};  // the cluster's config document
+constexpr std::size_t kMostNames = 256;  // of the listener's certificate
 constexpr std::uint16_t kKubeApiPort = 6443;
 constexpr rlim_t kSpareDescriptors = 640;            // RocksDB's files and a few more
 
@@ -151,7 +152,8 @@ struct Server::State {
   ServerOptions options;
   std::string url;        // as agents are told
   std::string local_url;  // as commands on this machine reach us
-  std::vector<std::string> listener_names;
+  std::mutex names_mutex;
+  std::vector<std::string> listener_names;  // guarded by names_mutex after the start
   TrustedProxies proxies;
 
   std::optional<Credentials> credentials;
@@ -179,7 +181,7 @@ struct Server::State {
   std::optional<Error> failure;        // guarded by mutex
   std::atomic<bool> stop_watching{false};
   std::thread node_watcher;
-  Time certificate_ends;               // of the listener; owned by the io_context's threads after start
+  Time certificate_ends;               // of the listener; guarded by names_mutex after the start
 
   void ask_stop(const std::string& reason) {
     {
@@ -196,6 +198,7 @@ struct Server::State {
   Result<void> open_upstreams();
   Result<Mode> settle_mode();
   void note_upstream(const UpstreamChange& change);
+  void take_names(const std::vector<std::string>& names);
   Result<void> note_start();
   Result<void> renew_certificate();
   Result<void> listen();
@@ -208,6 +211,10 @@ struct Server::State {
   void serve();
   void every_second();
   void learn_cluster();
+  bool ends_soon() {
+    const std::lock_guard lock(names_mutex);
+    return Time::now().plus_seconds(kRenewBefore_s) > certificate_ends;
+  }
   void watch_certificate();
   Result<void> watch_nodes();
   void drain();
@@ -330,6 +337,7 @@ Result<void> Server::State::open_upstreams() {
   upstream_options.urls = options.upstreams;
   const bool apart = options.upstream_kube_port == 0 && options.program->supervisor_port != 0;
   upstream_options.kubernetes_port = apart ? kKubeApiPort : options.upstream_kube_port;
+  upstream_options.on_names = [this](const std::vector<std::string>& names) { take_names(names); };
   upstream_options.on_change = [this](const UpstreamChange& change) { note_upstream(change); };
   Result<std::unique_ptr<Upstreams>> opened = Upstreams::open(io, std::move(upstream_options), *issuer);
   if (!opened) return opened.error();
@@ -350,6 +358,22 @@ void Server::State::note_upstream(const UpstreamChange& change) {
   Proposal proposal;
   proposal.records.push_back(std::move(record));
   ledger->append(std::move(proposal), [](const Result<Committed>&) {});
+}
+
+// What agents call the upstream they call us, once we have its place: its names become ours, without a restart.
+void Server::State::take_names(const std::vector<std::string>& names) {
+  {
+    const std::lock_guard lock(names_mutex);
+    const std::size_t before = listener_names.size();
+    for (const std::string& name : names)
+      if (is_listener_name(name) && listener_names.size() < kMostNames &&
+          std::find(listener_names.begin(), listener_names.end(), name) == listener_names.end())
+        listener_names.push_back(name);
+    if (listener_names.size() == before) return;
+    spdlog::info("names of the upstream that the listener's certificate gets: {}", listener_names.size() - before);
+  }
+  if (const Result<void> renewed = renew_certificate(); !renewed)
+    spdlog::error("cannot renew the listener's certificate: {}", renewed.error().message);
 }
 
 // The mode of this start; a change of it, or of the upstreams, is recorded.
@@ -398,6 +422,7 @@ Result<void> Server::State::note_start() {
 }
 
 Result<void> Server::State::renew_certificate() {
+  const std::lock_guard lock(names_mutex);
   const Result<IssuedCertificate> issued =
       issuer->issue_listener(listener_names, options.cluster.cluster_domain, Time::now());
   if (!issued) return issued.error();
@@ -504,7 +529,7 @@ void Server::State::learn_cluster() {
   if (file) token = JoinToken::parse(trim(file->reveal()));
   const std::string path = std::string(options.program->path_prefix) + "config";
   auto again = [this] {
-    learning->expires_after(kLearnEvery);
+    learning->expires_after(cluster->document() != nullptr ? kLearnEvery : kLearnFirst);
     learning->async_wait([this](const boost::system::error_code& cancelled) {
       if (!cancelled) learn_cluster();
     });
@@ -532,7 +557,7 @@ void Server::State::watch_certificate() {
   renewal->expires_after(kRenewalCheck);
   renewal->async_wait([this](const boost::system::error_code& error) {
     if (error) return;
-    if (Time::now().plus_seconds(kRenewBefore_s) > certificate_ends)
+    if (ends_soon())
       if (const Result<void> renewed = renew_certificate(); !renewed)
         spdlog::error("cannot renew the listener's certificate: {}", renewed.error().message);
     watch_certificate();

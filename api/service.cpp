@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "api/http_date.h"
+#include "api/node_headers.h"
 #include "api/problem.h"
 #include "api/tree_files.h"
 
@@ -37,17 +38,6 @@ std::string query_parameter(const Request& request, std::string_view name) {
 // "config" of "/v1-k3s/config"; empty: not a path of this program's supervisor.
 std::string_view endpoint_of(std::string_view path, const Program& program) {
   return path.starts_with(program.path_prefix) ? path.substr(program.path_prefix.size()) : std::string_view();
-}
-
-// "client-kubelet.crt" and the three like it.
-std::optional<Purpose> purpose_of(std::string_view endpoint, const Program& program) {
-  constexpr std::string_view kSuffix = ".crt";
-  if (!endpoint.ends_with(kSuffix)) return std::nullopt;
-  endpoint.remove_suffix(kSuffix.size());
-  for (const Purpose purpose : {Purpose::serving_kubelet, Purpose::client_kubelet, Purpose::client_kube_proxy,
-                                Purpose::client_program_controller})
-    if (endpoint == name_of(purpose, program)) return purpose;
-  return std::nullopt;
 }
 
 // The request as its sender's, where trusted HTTP proxies passed it on.
@@ -83,7 +73,7 @@ void Service::stand_in_front(Upstreams& upstreams, const ClusterConfig& cluster,
   upstreams_ = &upstreams;
   cluster_ = &cluster;
   modes_ = std::make_unique<ModeSwitch>(mode);
-  observation_ = std::make_unique<Observation>(ledger_, credentials_, issuer_, upstreams, generations_, probes_);
+  observation_ = std::make_unique<Observation>(ledger_, credentials_, issuer_, upstreams, tunnels_, generations_, probes_);
   admin_.stand_in_front(modes_.get(), &upstreams, &cluster);
 }
 

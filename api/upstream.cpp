@@ -1,5 +1,6 @@
 #include "api/upstream.h"
 
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <sys/socket.h>
@@ -245,7 +246,24 @@ asio::awaitable<Result<LinkPtr>> Upstreams::State::open_link(std::size_t target,
     co_return failed(verdict != X509_V_OK ? std::string("its certificate: ") + X509_verify_cert_error_string(verdict)
                                           : "TLS handshake: " + reason_of(error, deadline));
   }
+  note_certificate(target, native);
   co_return link;
+}
+
+void Upstreams::State::note_certificate(std::size_t target, SSL* session) {
+  if (!options.on_names) return;
+  const std::unique_ptr<BIO, decltype(&BIO_free_all)> memory(BIO_new(BIO_s_mem()), &BIO_free_all);
+  X509* const shown = SSL_get0_peer_certificate(session);
+  if (memory == nullptr || shown == nullptr || PEM_write_bio_X509(memory.get(), shown) != 1) return;
+  char* bytes = nullptr;
+  const long size = BIO_get_mem_data(memory.get(), &bytes);
+  const std::string pem(bytes, static_cast<std::size_t>(size));
+  {
+    const std::lock_guard lock(mutex);
+    if (targets[target].certificate == pem) return;
+    targets[target].certificate = pem;
+  }
+  options.on_names(names_in_certificate(pem));
 }
 
 asio::awaitable<Result<LinkPtr>> Upstreams::State::acquire(Plane plane, const UpstreamIdentity& as, Reuse reuse) {
@@ -426,7 +444,11 @@ Result<Upstreams::State::Target> target_of(const std::string& text) {
                      !url->has_query() && !url->has_fragment() &&
                      (url->encoded_path().empty() || url->encoded_path() == "/");
   Upstreams::State::Target target;
-  if (plain) target.port = url->has_port() ? url->port_number() : 6443;
+  if (plain) {
+    const std::string port = url->has_port() ? std::string(url->port()) : "6443";
+    const auto read = std::from_chars(port.data(), port.data() + port.size(), target.port);
+    if (read.ec != std::errc() || read.ptr != port.data() + port.size()) target.port = 0;
+  }
   if (target.port == 0)
     return Error{Errc::invalid, "--upstream " + printable(text, 80) + " is not a URL like https://10.0.0.1:6443"};
   target.host = url->host_address();

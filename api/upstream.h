@@ -100,6 +100,8 @@ class Upstreams {
     std::chrono::milliseconds check_every{3'000};
     std::size_t answer_bytes = 16 << 20;       // of what exchange() reads
     std::function<void(const UpstreamChange&)> on_change;
+    // The names and addresses in an upstream's certificate, when it shows another one than before.
+    std::function<void(const std::vector<std::string>& names)> on_names;
   };
   // Errc::invalid: a URL that is none, or what the identities need is not in the data directory.
   static Result<std::unique_ptr<Upstreams>> open(boost::asio::io_context& io, Options options, const Issuer& issuer);

@@ -114,6 +114,7 @@ struct Upstreams::State : std::enable_shared_from_this<Upstreams::State> {
     bool answers = true;
     std::string cause;
     Time since;
+    std::string certificate;  // PEM, the last one that it showed
     std::chrono::steady_clock::time_point changed = std::chrono::steady_clock::now();
   };
   State(boost::asio::io_context& context, Options given, const Issuer& signer)
@@ -129,6 +130,7 @@ struct Upstreams::State : std::enable_shared_from_this<Upstreams::State> {
   std::vector<std::size_t> candidates(Plane plane);
   LinkPtr take_idle(const std::string& key, Reuse reuse);
   void note(std::size_t target, bool answers, const std::string& cause);
+  void note_certificate(std::size_t target, SSL* session);
   void check_all();
   boost::asio::awaitable<void> check(std::size_t target);
   boost::asio::awaitable<Result<UpstreamAnswer>> ask(std::shared_ptr<const Request> request, UpstreamIdentity as);

@@ -695,6 +695,28 @@ std::vector<std::string> names_in_certificate(std::string_view pem) {
   return names;
 }
 
+Result<IssuedCertificate> read_issued(std::string_view pem) {
+  constexpr std::size_t kMaxSubject = 512;
+  const ErrorScope errors;
+  const BioPtr bio(BIO_new_mem_buf(pem.empty() ? "" : pem.data(), static_cast<int>(pem.size())));
+  const BioPtr subject(BIO_new(BIO_s_mem()));
+  must(bio != nullptr && subject != nullptr, "reading PEM");
+  const X509Ptr x509(PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr));
+  if (x509 == nullptr) return invalid("there is no certificate that can be read: " + openssl_reason());
+  const unsigned long form = XN_FLAG_RFC2253 & ~static_cast<unsigned long>(ASN1_STRFLGS_ESC_MSB);
+  must(X509_NAME_print_ex(subject.get(), X509_get_subject_name(x509.get()), 0, form) >= 0, "printing a subject");
+  char* text = nullptr;
+  const long length = BIO_get_mem_data(subject.get(), &text);
+  IssuedCertificate read;
+  read.subject = printable({text, static_cast<std::size_t>(length)}, kMaxSubject);
+  read.serial = serial_of(x509.get());
+  read.sha256 = sha256_hex(der_of<i2d_X509>(x509.get()));
+  read.public_key = sha256_hex(der_of<i2d_X509_PUBKEY>(X509_get_X509_PUBKEY(x509.get())));
+  read.not_before = time_of(X509_get0_notBefore(x509.get()));
+  read.not_after = time_of(X509_get0_notAfter(x509.get()));
+  return read;
+}
+
 bool is_listener_name(const std::string& name) {
   AlternativeNames names;
   return names.add_address(name) || is_dns_name(name);

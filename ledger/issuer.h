@@ -144,6 +144,10 @@ AuthorityReport inspect_authority(const std::filesystem::path& certificate, std:
 // The DNS names and IP addresses that the first certificate is for; none when it cannot be read.
 std::vector<std::string> names_in_certificate(std::string_view pem);
 
+// What the log keeps of a certificate that another server issued: the first in the text. Its texts stay empty, and the
+// subject is cut to 512 printable bytes. Errc::invalid: there is none that can be read.
+Result<IssuedCertificate> read_issued(std::string_view pem);
+
 // Whether issue_listener() takes it.
 bool is_listener_name(const std::string& name);
 

@@ -60,6 +60,8 @@ std::string micro_time(Time time) {
   return text.substr(0, text.size() - 1) + fmt::format(".{:06}Z", time.micros % 1'000'000);
 }
 
+std::string number_or_nothing(std::int64_t number) { return number == 0 ? "" : std::to_string(number); }
+
 void put(json::object& out, std::string_view key, std::string_view value) {
   if (!value.empty()) out[key] = value;
 }
@@ -103,7 +105,8 @@ std::string csv_cell(std::string_view text) {
 
 constexpr std::string_view kCsvHeader =
     "seq,time,first_time,count,kind,outcome,severity,status,reason,message,node,source,via,claimed,actor,auth_method,"
-    "principal,token,certificate,fingerprint,bound,server,epoch,endpoint,generation,request_id,note";
+    "principal,token,certificate,fingerprint,bound,server,epoch,endpoint,generation,request_id,note,authority,upstream,"
+    "answered,took_ms,would_have";
 
 std::string csv_line(const Record& record) {
   const Meaning m = meaning_of(record);
@@ -115,7 +118,7 @@ std::string csv_line(const Record& record) {
                                std::string(name_of(record.kind())),
                                std::string(m.kind->outcome),
                                std::to_string(m.kind->severity),
-                               m.status == 0 ? "" : std::to_string(m.status),
+                               number_or_nothing(m.status),
                                m.reason,
                                m.sentence,
                                record.node,
@@ -134,7 +137,12 @@ std::string csv_line(const Record& record) {
                                record.endpoint,
                                record.generation,
                                record.request_id,
-                               record.note};
+                               record.note,
+                               record.authority,
+                               record.upstream,
+                               number_or_nothing(record.answered),
+                               record.took_ms ? std::to_string(*record.took_ms) : "",
+                               record.would_have};
   std::string line;
   for (const std::string& cell : cells) line += (line.empty() ? "" : ",") + csv_cell(cell);
   return line + "\r\n";
@@ -342,6 +350,11 @@ json::object k8s_audit(const Record& record, const AuditSource& source) {
   put(annotations, "ledger.dev/server", record.server);
   put(annotations, "ledger.dev/request-id", record.request_id);
   if (record.count > 1) annotations["ledger.dev/count"] = std::to_string(record.count);
+  put(annotations, "ledger.dev/authority", record.authority);
+  put(annotations, "ledger.dev/upstream", record.upstream);
+  put(annotations, "ledger.dev/answered", number_or_nothing(record.answered));
+  if (record.took_ms) annotations["ledger.dev/took-ms"] = std::to_string(*record.took_ms);
+  put(annotations, "ledger.dev/would-have", record.would_have);
   json::object out{{"kind", "Event"},
                    {"apiVersion", "audit.k8s.io/v1"},
                    {"level", "Metadata"},
@@ -420,6 +433,10 @@ std::string cef_line(const Record& record, const AuditSource& source) {
   labelled("cs4", "token", m.token);
   labelled("cs5", "server", record.server);
   labelled("cs6", "certificateSerial", serial_of(record));
+  labelled("flexString1", "upstream", record.upstream);
+  labelled("flexString2", "wouldHave", record.would_have);
+  labelled("flexNumber1", "answered", number_or_nothing(record.answered));
+  if (record.took_ms) labelled("cn3", "tookMs", std::to_string(*record.took_ms));
   add("msg", m.sentence);
   return line + extension + "\n";
 }
@@ -453,6 +470,11 @@ std::string syslog_line(const Record& record, const AuditSource& source) {
   add("fingerprint", passwords_of(record).presented);
   add("bound", passwords_of(record).bound);
   add("requestId", record.request_id);
+  add("authority", record.authority);
+  add("upstream", record.upstream);
+  add("answered", number_or_nothing(record.answered));
+  if (record.took_ms) add("tookMs", std::to_string(*record.took_ms));
+  add("wouldHave", record.would_have);
   if (record.count > 1) add("count", std::to_string(record.count));
   // RFC 5424 section 7.3.1: 1 to 2147483647, then from 1 again.
   const Seq sequence = record.seq == 0 ? 1 : (record.seq - 1) % 2147483647 + 1;

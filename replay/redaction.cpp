@@ -8,6 +8,11 @@ namespace {
 constexpr std::string_view kNodePrincipal = "system:node:";
 constexpr std::size_t kDigits = 16;
 
+bool is_host_name(std::string_view upstream) {
+  const std::string_view host = host_of(upstream);
+  return host.find(':') == std::string_view::npos && host.find_first_not_of("0123456789.") != std::string_view::npos;
+}
+
 }  // namespace
 
 // The fields of events in which a name or free text stands.
@@ -64,11 +69,12 @@ void Redaction::apply(Record& record) const {
   if (addresses_) {
     record.source = address(record.source);
     record.via = address(record.via);
-    record.upstream = address(record.upstream);
+    if (!is_host_name(record.upstream)) record.upstream = address(record.upstream);
     for (std::string& claimed : record.claimed) claimed = address(claimed);
   }
   fields.name("node", record.node);
   fields.name("server", record.server);
+  if (is_host_name(record.upstream)) fields.name("server", record.upstream);
   fields.principal(record.auth.principal);
 }
 

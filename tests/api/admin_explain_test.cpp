@@ -62,6 +62,7 @@ TEST_F(Questions, TriageIsThatOfTheCommandByteForByte) {
     EXPECT_EQ(answer.body, command("triage --since " + since));
   }
   EXPECT_EQ(ask("triage").body, command("triage"));
+  EXPECT_EQ(ask("triage?disagreements=true&since=ever").body, command("triage --disagreements --since ever"));
 }
 
 TEST_F(Questions, TheHeadersOfAReplyLeadToItsRecords) {
@@ -83,7 +84,7 @@ TEST_F(Questions, WrongQuestionsAreToldWhy) {
   for (const std::string path :
        {"nodes/web-1/explanation?at=yesterday", "nodes/web-1/explanation?at=1&at=2", "nodes/web-1/explanation?to=1",
         "nodes/web-1/explanation?at=1&until=2", "nodes/web-1/explanation?since=", "triage?since=yesterday",
-        "triage?limit=7", "records", "records?seq=1&request_id=a", "records?seq=x"}) {
+        "triage?limit=7", "triage?disagreements=yes", "records", "records?seq=1&request_id=a", "records?seq=x"}) {
     const HttpsResponse answer = ask(path);
     EXPECT_EQ(answer.status, 400) << path << " " << answer.body;
     EXPECT_THAT(answer.body, HasSubstr(R"("message":")")) << path;

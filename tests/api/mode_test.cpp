@@ -103,12 +103,11 @@ TEST(ModeSwitch, ModesNeverOverlap) {
           ticket.reset();
         });
     });
-  for (int i = 0; i < 200; ++i)
+  for (int i = 0; i < 200 || entered < 10'000; ++i)
     ASSERT_TRUE(modes.change(i % 2 == 0 ? Mode::enforce : Mode::observe, recorded, milliseconds(60'000)));
   over = true;
   for (std::thread& agent : agents) agent.join();
   EXPECT_EQ(overlaps, 0);
-  EXPECT_GT(entered, 0u);
 }
 
 }  // namespace

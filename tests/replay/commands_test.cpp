@@ -167,6 +167,16 @@ TEST_F(CommandsTest, TriageListsWhoIsRefusedByCause) {
   EXPECT_EQ(ledger("triage --data-dir /nonexistent").status, 1);
 }
 
+TEST_F(CommandsTest, TriageComparesWithAnUpstream) {
+  const CommandResult none = ledger("triage --data-dir DATA --since ever --disagreements");
+  EXPECT_EQ(none.status, 0);
+  EXPECT_THAT(none.output, StartsWith("no request was decided by an upstream"));
+  EXPECT_THAT(ledger("triage --data-dir DATA --since ever --disagreements --format json").output,
+              HasSubstr(R"("requests":0,"differ":0,"no_verdict":0,"entries":[],"left_out":0})"));
+  EXPECT_EQ(ledger("triage --data-dir DATA --disagreements > /dev/full").status, 1);
+  EXPECT_THAT(ledger("triage --help").output, HasSubstr("--disagreements"));
+}
+
 TEST_F(CommandsTest, ReplayTellsAWindowAndJudgesByEverything) {
   const CommandResult all = ledger("replay --data-dir DATA --node rpi-07 --format json");
   const CommandResult late = ledger("replay --data-dir DATA --node rpi-07 --format json --since 5");

@@ -42,6 +42,9 @@ TEST(Meaning, SaysWhatDecided) {
   EXPECT_EQ(meaning_of(record).status, 403);
   record.event = PasswordRejected{.fingerprint = {"bb"}, .bound = {}, .status = 403};
   EXPECT_EQ(meaning_of(record).reason, "name_held");
+  record.authority = kUpstreamAuthority, record.upstream = "10.0.0.1:6443";
+  EXPECT_EQ(meaning_of(record).reason, "password_differs") << "it knows no hold of ours";
+  EXPECT_THAT(meaning_of(record).sentence, HasSubstr(", as upstream 10.0.0.1:6443 decided"));
 }
 
 }  // namespace

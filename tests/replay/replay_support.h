@@ -109,7 +109,12 @@ inline rc::Gen<Record> related_record() {
     const auto token_reason = [&] {
       return one_of({"", "missing", "superseded", "wrong_secret", "unknown_principal"});
     };
-    switch (*rc::gen::inRange(0, 22)) {
+    if (*rc::gen::inRange(0, 4) == 0) {
+      record.authority = kUpstreamAuthority, record.upstream = one_of({"10.0.9.1:6443", "10.0.9.2:6443", ""});
+      record.answered = *rc::gen::elementOf(std::vector<std::int64_t>{0, 200, 401, 403, 500});
+      record.would_have = one_of({"admit_first", "admit_known", "refuse_mismatch", "serve", ""});
+    }
+    switch (*rc::gen::inRange(0, 25)) {
       case 0: record.event = PasswordStored{fingerprint()}; break;
       case 1:
       case 2: record.event = PasswordVerified{fingerprint()}; break;
@@ -137,7 +142,8 @@ inline rc::Gen<Record> related_record() {
         break;
       case 14:
         record.event = RequestRejected{
-            .status = 400, .reason = one_of({"node_password_missing", "node_unknown", "overloaded", "bad_csr"})};
+            .status = 400, .reason = one_of({"node_password_missing", "node_unknown", "overloaded", "bad_csr", "upstream_error",
+                                          "upstream_unavailable"})};
         break;
       case 15: record.event = NodeObjectDeleted{"kubectl"}; break;
       case 16: record.event = NodeObjectCreated{"kubelet"}; break;
@@ -158,6 +164,12 @@ inline rc::Gen<Record> related_record() {
         record.event = ServerStarted{
             .version = "1", .client_ca = one_of({"c1", "c2"}), .server_ca = {}, .ledger = {}, .clean = {}};
         break;
+      case 21:
+        record.event = ModeChanged{
+            .mode = one_of({"observe", "enforce", "alone", ""}), .from = {}, .upstreams = {}, .actor = {}};
+        break;
+      case 22: record.event = UpstreamLost{"connection refused"}; break;
+      case 23: record.event = UpstreamFound{.seconds = 40}; break;
       default: record.event = TokenAccepted{}; break;
     }
     return record;

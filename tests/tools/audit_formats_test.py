@@ -136,6 +136,17 @@ class AuditFormats(unittest.TestCase):
         for fmt in ("jsonl", "csv", "cloudevents", "ocsf", "ecs", "k8s-audit", "cef", "syslog"):
             self.assertEqual(export(golden(), "--format", fmt), export(golden(), "--format", fmt))
 
+    def test_what_an_upstream_decided_is_in_every_format(self):
+        words = ["10.0.0.1:6443", "refuse_mismatch", "403", "7"]
+        for fmt in ("jsonl", "csv", "cloudevents", "ocsf", "ecs", "k8s-audit", "cef", "syslog"):
+            for line in export(golden(), "--format", fmt).decode().splitlines()[1 if fmt == "csv" else 0:]:
+                for word in words:
+                    self.assertIn(word, line, fmt)
+        rows = list(csv.DictReader(io.StringIO(export(golden(), "--format", "csv").decode(), newline="")))
+        for row in rows:
+            self.assertEqual((row["authority"], row["upstream"], row["answered"], row["took_ms"], row["would_have"]),
+                             ("upstream", "10.0.0.1:6443", "403", "7", "refuse_mismatch"))
+
     def test_kinds_and_ranges(self):
         kinds = {json.loads(line)["kind"] for line in lines_of(everything(), "--kind", "token_revoked,tls_failed")}
         self.assertEqual(kinds, {"token_revoked", "tls_failed"})
@@ -151,14 +162,17 @@ class AuditFormats(unittest.TestCase):
         self.assertEqual(unpacked, plain)
 
     def test_redaction_is_consistent_and_complete(self):
-        secrets = ["web-1", "10.0.0.5", "fd00::17", "10.0.0.1", "alice", "ticket 4711", "srv-1"]
+        secrets = ["web-1", "10.0.0.5", "fd00::17", "10.0.0.1", "alice", "ticket 4711", "srv-1", "10.0.0.2"]
         base = {"time": "2024-06-11T07:02:40Z", "node": "web-1", "source": "10.0.0.5:4000", "via": "10.0.0.1:1",
                 "claimed": ["fd00::17"], "note": "ticket 4711 of web-1", "server": "srv-1",
                 "auth": {"method": "certificate", "principal": "system:node:web-1"}}
         records = [dict(base, seq=1, kind="password_stored", fingerprint="aa", also_bound_to="web-1"),
                    dict(base, seq=2, kind="certificate_issued", subject="CN=system:node:web-1,O=system:nodes"),
                    dict(base, seq=3, kind="binding_released", actor="alice@srv-1", by="operator"),
-                   dict(base, seq=4, kind="tunnel_closed", cause="dial 10.0.0.5")]
+                   dict(base, seq=4, kind="tunnel_closed", cause="dial 10.0.0.5"),
+                   dict(base, seq=5, kind="password_verified", authority="upstream", upstream="10.0.0.2:6443"),
+                   dict(base, seq=6, kind="upstream_lost", upstream="10.0.0.2:6443", cause="dial 10.0.0.2"),
+                   dict(base, seq=7, kind="mode_changed", upstreams="https://10.0.0.2:6443", actor="alice@srv-1")]
         for fmt in ("jsonl", "csv", "ocsf", "ecs", "k8s-audit", "cef", "syslog", "cloudevents"):
             text = export(records, "--redact", "names,addresses", "--format", fmt).decode()
             for secret in secrets:

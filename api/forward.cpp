@@ -282,6 +282,7 @@ asio::awaitable<ForwardEnd> Forwarding::run() {
       over_ = true;
       hang_up();
       co_await end_side();
+      if (status == 101 && passage_->on_end) passage_->on_end("connection to the client lost");
       break;
     }
     if (interim) continue;

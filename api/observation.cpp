@@ -79,12 +79,13 @@ Verdict verdict_of(const Endpoint& endpoint, const Program& program, const Resul
   }
   verdict.kind = kind_of(endpoint, *answer);
   verdict.status = answer->status;
+  verdict.wordless = answer->body.empty();
   verdict.upstream = answer->upstream;
   verdict.took_ms = answer->took.count();
   if (verdict.kind == Kind::no_verdict) verdict.reason = kUpstreamError;
   if (verdict.kind == Kind::request_refused && answer->status == 401)
     verdict.reason = reason_name(HeaderResult::node_unknown);
-  if (answer->status == 500 && answer->body.empty())
+  if (answer->status == 500 && verdict.wordless)
     verdict.note = "k3s before v1.20.4 answers credentials that are not accepted so";
   const bool gives_certificate = endpoint.asked == Asked::kubelet_certificate || endpoint.asked == Asked::shared_certificate;
   if (verdict.kind != Kind::admitted || !gives_certificate) return verdict;
@@ -184,6 +185,11 @@ std::vector<Record> records_of(const Request& request, const Question& question,
     case Kind::admitted: scribe.admitted(state); break;
     case Kind::token_refused: scribe.token_refused(); break;
     case Kind::password_refused:
+      // k3s v1.20.4 to v1.23.5 says nothing at all to credentials that are missing or another role's.
+      if (verdict.wordless && !scribe.token_is_good()) {
+        scribe.token_refused();
+        break;
+      }
       scribe.token_accepted();  // k3s looks at the password of those it knows only
       scribe.password_refused(state);
       break;
@@ -324,7 +330,7 @@ struct Observation::Tunnel {
   bool we_decided = false;
   std::string upstream;
   int answered = 0;
-  std::chrono::steady_clock::time_point opened;
+  std::shared_ptr<TunnelSession> session;  // while it is open: one that we only carry
 };
 
 std::shared_ptr<Passage> Observation::tunnel(const RequestPtr& head, bool we_decide) {
@@ -342,7 +348,7 @@ std::shared_ptr<Passage> Observation::tunnel(const RequestPtr& head, bool we_dec
   passage->on_answer = [this, tunnel](const Passage::Head& answer, Passage::GoOn go_on) {
     open_tunnel(tunnel, answer, std::move(go_on));
   };
-  passage->on_end = [this, tunnel](std::string_view cause) { close_tunnel(*tunnel, cause); };
+  passage->on_end = [tunnel](std::string_view cause) { tunnel->session->on_close(printable(cause, kMaxCause)); };
   return passage;
 }
 
@@ -402,19 +408,14 @@ void Observation::open_tunnel(const std::shared_ptr<Tunnel>& tunnel, const Passa
       if (error.code == Errc::conflict) error = {Errc::unavailable, "the tokens changed meanwhile; try again"};
       return go_on(to_response(problem_of(error)));
     }
-    tunnel->opened = std::chrono::steady_clock::now();
-    if (opens) generations_.tunnel_opened(*tunnel->request, tunnel->question.caller.node);
+    if (opens) {
+      const std::string& node = tunnel->question.caller.node;
+      generations_.tunnel_opened(*tunnel->request, node);
+      tunnel->session = tunnels_.open(tunnel_record(*tunnel, TunnelClosed{}), node);
+      tunnel->session->attach([](const std::string&) { return false; });
+    }
     go_on(std::nullopt);
   });
-}
-
-void Observation::close_tunnel(const Tunnel& tunnel, std::string_view cause) {
-  const std::chrono::duration<double> lasted = std::chrono::steady_clock::now() - tunnel.opened;
-  TunnelClosed closed{.session = tunnel.request->id, .cause = printable(cause, kMaxCause), .seconds = lasted.count()};
-  Proposal proposal;
-  proposal.records.push_back(tunnel_record(tunnel, std::move(closed)));
-  // Nobody waits for this record.
-  ledger_.append(std::move(proposal), [](const Result<Committed>&) {});
 }
 
 }  // namespace ledger::api

@@ -29,6 +29,7 @@
 #include "api/node_headers.h"
 #include "api/registration.h"
 #include "api/trust_probes.h"
+#include "api/tunnel.h"
 #include "api/upstream.h"
 
 namespace ledger::api {
@@ -72,6 +73,7 @@ struct Verdict {
   };
   Kind kind = Kind::no_answer;
   int status = 0;
+  bool wordless = false;  // it has a body of no bytes
   std::string upstream;
   std::optional<std::int64_t> took_ms;
   std::string reason;  // of request_rejected, where the answer says it; else our own judgement of the headers does
@@ -90,11 +92,12 @@ std::vector<Record> records_of(const Request& request, const Question& question,
 class Observation {
  public:
   Observation(Ledger& ledger, const Credentials& credentials, const Issuer& issuer, Upstreams& upstreams,
-              Generations& generations, TrustProbes& probes)
+              Tunnels& tunnels, Generations& generations, TrustProbes& probes)
       : ledger_(ledger),
         credentials_(credentials),
         issuer_(issuer),
         upstreams_(upstreams),
+        tunnels_(tunnels),
         generations_(generations),
         probes_(probes) {}
 
@@ -116,12 +119,12 @@ class Observation {
   Record tunnel_record(const Tunnel& tunnel, Event event) const;
   std::vector<Record> tunnel_records(const Tunnel& tunnel, const Verdict& verdict) const;
   void open_tunnel(const std::shared_ptr<Tunnel>& tunnel, const Passage::Head& head, Passage::GoOn go_on);
-  void close_tunnel(const Tunnel& tunnel, std::string_view cause);
 
   Ledger& ledger_;
   const Credentials& credentials_;
   const Issuer& issuer_;
   Upstreams& upstreams_;
+  Tunnels& tunnels_;
   Generations& generations_;
   TrustProbes& probes_;
 };

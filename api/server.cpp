@@ -505,7 +505,11 @@ void Server::State::serve() {
   renewal.emplace(io);
   every_second();
   watch_certificate();
-  if (upstreams != nullptr) upstreams->start();
+  if (upstreams != nullptr) {
+    upstreams->start();
+    learning.emplace(io);
+    learn_cluster();
+  }
   for (const auto& listener : listeners) listener->start();
   const unsigned count = options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
   for (unsigned i = 0; i < count; ++i) threads.emplace_back([this] { io.run(); });
@@ -523,7 +527,6 @@ void Server::State::every_second() {
 
 // What the upstream tells agents, asked for as an agent would.
 void Server::State::learn_cluster() {
-  if (upstreams == nullptr) return;
   const Result<Secret> file = read_secret_file(options.data_dir / "agent-token");
   Result<JoinToken> token = Error{Errc::not_found, ""};
   if (file) token = JoinToken::parse(trim(file->reveal()));

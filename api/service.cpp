@@ -73,7 +73,7 @@ void Service::stand_in_front(Upstreams& upstreams, const ClusterConfig& cluster,
   upstreams_ = &upstreams;
   cluster_ = &cluster;
   modes_ = std::make_unique<ModeSwitch>(mode);
-  observation_ = std::make_unique<Observation>(ledger_, credentials_, issuer_, upstreams, generations_, probes_);
+  observation_ = std::make_unique<Observation>(ledger_, credentials_, issuer_, upstreams, tunnels_, generations_, probes_);
   admin_.stand_in_front(modes_.get(), &upstreams, &cluster);
 }
 

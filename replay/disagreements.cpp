@@ -7,6 +7,7 @@
 #include <map>
 #include <tuple>
 
+#include "ledger/decision.h"
 #include "replay/remedies.h"
 #include "replay/rows.h"
 
@@ -19,26 +20,32 @@ namespace {
 constexpr Seq kTellEvery = 8192;
 
 // What a record is the verdict on. A request has one such record, so that requests are what is counted: a kubelet
-// certificate is about the password, whatever else is recorded with it.
+// certificate is about the password, whatever else is recorded with it. Empty: none.
 std::string_view subject_of(const Record& record) {
-  const bool kubelet = record.endpoint.ends_with("-kubelet.crt");
+  const bool kubelet = record.endpoint.ends_with("-kubelet.crt"), tunnel = record.endpoint.ends_with("/connect");
   switch (record.kind()) {
     case Kind::password_stored:
     case Kind::password_verified:
     case Kind::password_rejected: return "password";
     case Kind::tunnel_opened: return "tunnel";
-    case Kind::token_accepted: return kubelet ? "" : "document";
+    case Kind::token_accepted: return kubelet || tunnel || record.answered >= 300 ? "" : "document";
     case Kind::token_rejected:
-    case Kind::request_rejected: return kubelet ? "password" : record.endpoint.ends_with("/connect") ? "tunnel" : "document";
+    case Kind::request_rejected: return kubelet ? "password" : tunnel ? "tunnel" : "document";
     default: return "";
   }
 }
 
-bool is_verdict(const Record& record) {
-  // Both words are there, and neither is about something else than the caller.
-  Record turned = record;
-  turned.would_have = record.would_have == "serve" ? "refuse_token" : "serve";
-  return disagreement_of(record) != Disagreement::none || disagreement_of(turned) != Disagreement::none;
+bool we_judged(const Record& record) {
+  return record.would_have == kWouldServe || ruling_from_name(record.would_have).has_value();
+}
+
+// Whatever it was, one of our two words would have been the other.
+bool upstream_judged(Record record) {
+  for (const std::string_view word : {kWouldServe, name_of(Ruling::refuse_token)}) {
+    record.would_have = word;
+    if (disagreement_of(record) != Disagreement::none) return true;
+  }
+  return false;
 }
 
 class Collector {
@@ -50,8 +57,8 @@ class Collector {
     if (!is_upstreams(record) || about.empty()) return;
     const auto count = static_cast<std::uint64_t>(std::max<std::int64_t>(1, record.count));
     const Disagreement which = disagreement_of(record);
-    if (which == Disagreement::none && !is_verdict(record)) {
-      out_.no_verdict += count;
+    if (which == Disagreement::none && (!we_judged(record) || !upstream_judged(record))) {
+      (we_judged(record) ? out_.no_verdict : out_.not_judged) += count;
       return;
     }
     out_.requests += count;
@@ -144,6 +151,7 @@ json::object to_json(const Disagreements& found) {
   out["requests"] = found.requests;
   out["differ"] = found.differ;
   out["no_verdict"] = found.no_verdict;
+  out["not_judged"] = found.not_judged;
   json::array& entries = out["entries"].emplace_array();
   for (const DisagreementEntry& entry : found.entries) {
     json::object one;
@@ -192,6 +200,8 @@ std::string to_text(const Disagreements& found, const TextStyle& style, const st
   if (found.left_out > 0) out += fmt::format(" ... and {} more requests, in names that are not listed\n", found.left_out);
   if (found.no_verdict > 0)
     out += fmt::format(" {} requests more got no verdict of the upstream (no answer, or 5xx)\n", found.no_verdict);
+  if (found.not_judged > 0)
+    out += fmt::format(" {} requests more were not judged here (the name is bound by a hash)\n", found.not_judged);
   return out + paint("2", as_of) + "\n";
 }
 

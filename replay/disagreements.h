@@ -34,9 +34,10 @@ struct DisagreementEntry {
 struct Disagreements {
   Seq as_of_seq = 0;
   Time as_of_time;
-  std::uint64_t requests = 0;    // that the upstream gave a verdict on, and we had one
+  std::uint64_t requests = 0;    // that the upstream gave a verdict on, and so did we
   std::uint64_t differ = 0;      // of these
   std::uint64_t no_verdict = 0;  // no answer of the upstream, or one that says nothing about the caller
+  std::uint64_t not_judged = 0;  // by us: the name is bound by a hash, and nobody compared
   std::vector<DisagreementEntry> entries;  // those on which they do not agree since first; the newest first
   std::uint64_t left_out = 0;              // requests in names past the limit
 };
@@ -49,7 +50,7 @@ struct DisagreementOptions {
 Result<Disagreements> disagreements(const EventLog& log, const DisagreementOptions& options,
                                     const Progress& progress = {});
 
-// {"as_of":{"seq","time"},"requests","differ","no_verdict","entries":[{"node","about","upstream_did","answered",
+// {"as_of":{"seq","time"},"requests","differ","no_verdict","not_judged","entries":[{"node","about","upstream_did","answered",
 // "would_have","upstream","requests","first":{"seq","time"},"last":{"seq","time","request_id"},"agree_since"}],"left_out"}
 boost::json::object to_json(const Disagreements& found);
 // A headline and two lines for each entry; `options` are added to the commands in them.

@@ -26,7 +26,8 @@ const Error kNotWritten{Errc::io, "the export could not be written"};
 }  // namespace
 
 Result<StateReport> export_state(const EventLog& log, const HashStore& hashes, StateFormat format,
-                                 const std::string& flavour, const LineSink& sink) {
+                                 const std::string& flavour, const LineSink& sink,
+                                 const std::function<bool(std::string_view node)>& wanted) {
   StateReport report;
   bool good = true;
   if (format == StateFormat::secrets) good = sink("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[\n");
@@ -37,6 +38,7 @@ Result<StateReport> export_state(const EventLog& log, const HashStore& hashes, S
     ++report.written;
   };
   const Result<void> read = log.each_node([&](std::string_view node, const Result<NodeState>& state) {
+    if (wanted && !wanted(node)) return true;
     if (!state) {
       report.left_out.emplace_back(node);
       return true;

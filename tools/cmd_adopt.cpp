@@ -1,12 +1,16 @@
-// `ledger adopt`: takes over the identity of a k3s or RKE2 server.
+// `ledger adopt`: takes over the identity of a k3s or RKE2 server; --check --upstream: and asks a running one whether
+// a ledger with it can stand in front of it.
 
 #include <fmt/format.h>
 
 #include <boost/json.hpp>
 #include <cstdio>
 
+#include "api/adopt_check.h"
 #include "ledger/adopt.h"
+#include "ledger/credentials.h"
 #include "tools/commands.h"
+#include "tools/step_lines.h"
 
 namespace ledger::tools {
 namespace {
@@ -25,9 +29,14 @@ constexpr const char* kFooter =
     "  ledger adopt --k3s-server-dir /var/lib/rancher/k3s/server --check     look, write nothing\n"
     "  ledger adopt --k3s-server-dir /var/lib/rancher/k3s/server\n"
     "  ledger adopt --k3s-server-dir ./copy/rke2/server --data-dir ./data --format json\n\n"
+    "In front of a running server (docs/ADOPTION.md) it is also asked, with --check, whether it fits: the same CAs, the\n"
+    "token, certificates signed here, the front proxy, the addresses that agents are told, the names, the clock.\n"
+    "  ledger adopt --check --k3s-server-dir DIR --upstream https://10.0.0.1:6443 --agents-use 10.0.0.9:6443\n"
+    "  ledger adopt --check --data-dir D --upstream https://10.0.0.1:16443        what was adopted before\n\n"
     "Run it again when the k3s server's listener has got names meanwhile (agents were pointed at another name of\n"
     "it): those are added to what was adopted.\n\n"
-    "Exit status: 0 adopted, adopted before, or fit to be (--check); 1 refused or failed; 2 wrong usage. After an\n"
+    "Exit status: 0 adopted, adopted before, or fit to be (--check; warnings do not count); 1 refused or failed, or\n"
+    "something would fail (--check); 2 wrong usage. After an\n"
     "interruption run it again: until it is through, `ledger serve` refuses to start on the directory.\n";
 
 constexpr std::size_t kColumns = 100;
@@ -136,21 +145,101 @@ void print_refusal(const AdoptReport& report) {
 struct Arguments {
   std::string server_dir, data_dir = kDefaultDataDir, format = "text";
   bool check = false;
+  api::AdoptCheckOptions live;
+
+  bool is_json() const { return format == "json"; }
 };
 
-int run(const Arguments& arguments) {
-  const Result<AdoptReport> report = adopt({.server_dir = arguments.server_dir,
-                                            .data_dir = arguments.data_dir,
-                                            .check = arguments.check,
-                                            .now = Time::now()});
-  if (!report) return fail(report.error());
-  if (arguments.format == "json")
-    fmt::print("{}\n", json::serialize(to_json(*report, arguments.data_dir)));
-  else if (report->outcome == AdoptOutcome::refused)
-    print_refusal(*report);
+// ---- With a live upstream ------------------------------------------------------------------------------------
+
+json::object to_json(const api::AdoptCheckItem& item) {
+  const api::DoctorStep& step = item.step;
+  json::object entry{{"upstream", item.upstream.empty() ? json::value(nullptr) : json::value(item.upstream)},
+                     {"step", step.name},
+                     {"result", to_lower(api::name_of(step.outcome))},
+                     {"detail", step.detail}};
+  if (!step.remedies.empty()) entry["remedies"] = json_of(step.remedies);
+  return entry;
+}
+
+void print_what_to_do(const api::AdoptCheckReport& report, api::DoctorStep::Outcome outcome, const char* heading) {
+  for (const api::AdoptCheckItem& item : report.items) {
+    if (item.step.outcome != outcome || item.step.remedies.empty()) continue;
+    fmt::print("\n{}: {}{}\n", heading, item.step.title, item.upstream.empty() ? "" : " (" + item.upstream + ")");
+    std::fflush(stdout);
+    print_remedies(item.step);
+  }
+}
+
+// Whether nothing fails.
+bool ask_upstreams(Arguments& arguments, json::object* out) {
+  std::string about;
+  const auto print = [&about](const api::AdoptCheckItem& item) {
+    if (item.upstream != about) fmt::print("\nthe upstream {}\n", item.upstream);
+    about = item.upstream;
+    std::fflush(stdout);
+    print_step(item.step);
+  };
+  if (!arguments.is_json()) fmt::print("\nthis machine\n");
+  const api::AdoptCheckReport report = api::examine_adoption(
+      arguments.live, arguments.is_json() ? std::function<void(const api::AdoptCheckItem&)>() : print);
+  const std::size_t failures = report.count(api::DoctorStep::Outcome::failure);
+  const std::size_t warnings = report.count(api::DoctorStep::Outcome::warning);
+  json::array checks;
+  for (const api::AdoptCheckItem& item : report.items) checks.push_back(to_json(item));
+  (*out)["checks"] = std::move(checks);
+  (*out)["failures"] = failures;
+  (*out)["warnings"] = warnings;
+  if (arguments.is_json()) return failures == 0;
+  print_what_to_do(report, api::DoctorStep::Outcome::failure, "fails");
+  print_what_to_do(report, api::DoctorStep::Outcome::warning, "about the warning");
+  if (failures > 0)
+    fmt::print("\n{} step(s) fail, {} warning(s): not yet\n", failures, warnings);
   else
-    print_taken(*report, arguments.data_dir, arguments.check);
-  return report->outcome == AdoptOutcome::refused ? 1 : 0;
+    fmt::print("\nnothing fails, {} warning(s)\n", warnings);
+  return failures == 0;
+}
+
+// What was adopted before, alone: the data directory is the one that is looked at.
+Result<void> look_at_data_dir(Arguments& arguments) {
+  if (const Result<void> whole = check_adoption(arguments.data_dir); !whole) return whole.error();
+  Result<std::vector<std::string>> names = adopted_listener_names(arguments.data_dir);
+  if (!names) return names.error();
+  arguments.live.directory = arguments.data_dir;
+  arguments.live.listener_names = std::move(*names);
+  const Result<Secret> passwd = read_foreign_secret(std::filesystem::path(arguments.data_dir) / "cred/passwd");
+  if (!passwd) return Error{passwd.error().code, passwd.error().message + ": nothing was adopted there; name the server's directory with --k3s-server-dir"};
+  if (passwd->reveal().find("rke2:") != std::string::npos) arguments.live.program = &kRke2;
+  return {};
+}
+
+int run(Arguments& arguments) {
+  json::object out;
+  bool refused = false;
+  arguments.live.data_dir = arguments.data_dir;
+  if (arguments.server_dir.empty()) {
+    if (const Result<void> looked = look_at_data_dir(arguments); !looked) return fail(looked.error());
+  } else {
+    const Result<AdoptReport> report = adopt({.server_dir = arguments.server_dir,
+                                              .data_dir = arguments.data_dir,
+                                              .check = arguments.check,
+                                              .now = Time::now()});
+    if (!report) return fail(report.error());
+    refused = report->outcome == AdoptOutcome::refused;
+    if (arguments.is_json())
+      out = to_json(*report, arguments.data_dir);
+    else if (refused)
+      print_refusal(*report);
+    else
+      print_taken(*report, arguments.data_dir, arguments.check);
+    arguments.live.directory = arguments.server_dir;
+    if (!report->server_dir.empty()) arguments.live.directory = report->server_dir;
+    arguments.live.listener_names = report->names;
+    if (report->program == kRke2.name) arguments.live.program = &kRke2;
+  }
+  if (!arguments.live.upstreams.empty() && !ask_upstreams(arguments, &out)) refused = true;
+  if (arguments.is_json()) fmt::print("{}\n", json::serialize(out));
+  return refused ? 1 : 0;
 }
 
 }  // namespace
@@ -159,17 +248,32 @@ void add_adopt(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("adopt", "Take over the identity of a k3s or RKE2 server");
   command->footer(kFooter);
   auto arguments = std::make_shared<Arguments>();
-  command
-      ->add_option("--k3s-server-dir", arguments->server_dir,
-                   "Its server directory, live or a copy; or the one above")
-      ->required();
+  auto* server_dir = command->add_option("--k3s-server-dir", arguments->server_dir,
+                                         "Its server directory, live or a copy; or the one above");
   command->add_option("--data-dir", arguments->data_dir, "Where to, a fresh data directory (created, mode 0700)")
       ->capture_default_str();
-  command->add_flag("--check", arguments->check, "Only look: report what does not fit, write nothing");
+  auto* check = command->add_flag("--check", arguments->check, "Only look: report what does not fit, write nothing");
+  api::AdoptCheckOptions& live = arguments->live;
+  auto* upstream = command
+                       ->add_option("--upstream", live.upstreams,
+                                    "Also ask this running server, https://HOST:PORT, whether it fits (repeatable)")
+                       ->needs(check);
+  command->add_option("--upstream-kube-port", live.upstream_kube_port,
+                      "Port of its kube-apiserver, where it is another one (rke2: 6443)")
+      ->needs(upstream);
+  command->add_option("--agents-use", live.agents_use,
+                      "HOST[:PORT] at which agents will find the ledger (repeatable)")
+      ->needs(upstream);
+  command->add_option("--https-port", live.listen_port, "Port that the ledger will take on this machine")
+      ->needs(upstream);
   command->add_option("--format", arguments->format, "What to print")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
-  command->callback([arguments, &exit_code] { exit_code = run(*arguments); });
+  command->callback([arguments, server_dir, upstream, &exit_code] {
+    const bool can_run = server_dir->count() > 0 || upstream->count() > 0;
+    if (!can_run) fail({Errc::invalid, "--k3s-server-dir is required (or, with --check, --upstream)"});
+    exit_code = can_run ? run(*arguments) : 2;
+  });
 }
 
 }  // namespace ledger::tools

@@ -40,6 +40,7 @@ void add_backup(CLI::App& app, int& exit_code);
 void add_restore(CLI::App& app, int& exit_code);
 void add_compact(CLI::App& app, int& exit_code);
 void add_stats(CLI::App& app, int& exit_code);
+void add_mode(CLI::App& app, int& exit_code);
 
 // Colour when standard output is a terminal and NO_COLOR is not set.
 replay::TextStyle style_of_terminal();

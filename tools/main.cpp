@@ -104,6 +104,7 @@ int main(int argc, char** argv) {
   ledger::tools::add_restore(app, exit_code);
   ledger::tools::add_compact(app, exit_code);
   ledger::tools::add_stats(app, exit_code);
+  ledger::tools::add_mode(app, exit_code);
   std::string not_written;
   try {
     app.parse(argc, argv);

@@ -172,7 +172,7 @@ TEST_F(CommandsTest, TriageComparesWithAnUpstream) {
   EXPECT_EQ(none.status, 0);
   EXPECT_THAT(none.output, StartsWith("no request was decided by an upstream"));
   EXPECT_THAT(ledger("triage --data-dir DATA --since ever --disagreements --format json").output,
-              HasSubstr(R"("requests":0,"differ":0,"no_verdict":0,"entries":[],"left_out":0})"));
+              HasSubstr(R"("requests":0,"differ":0,"no_verdict":0,"not_judged":0,"entries":[],"left_out":0})"));
   EXPECT_EQ(ledger("triage --data-dir DATA --disagreements > /dev/full").status, 1);
   EXPECT_THAT(ledger("triage --help").output, HasSubstr("--disagreements"));
 }

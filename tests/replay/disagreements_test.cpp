@@ -39,7 +39,7 @@ class DisagreementsTest : public ::testing::Test {
   void admitted(const std::string& node, const std::string& would_have) {
     add(TokenAccepted{}, node, {.would_have = would_have});
     add(PasswordVerified{{"bb"}}, node, {.would_have = would_have});
-    add(CertificateIssued{.purpose = "serving-kubelet"}, node, {.would_have = would_have});
+    add(CertificateIssued{}, node, {.would_have = would_have});
   }
   void refused(const std::string& node, const std::string& would_have, std::int64_t count = 1) {
     add(PasswordRejected{.fingerprint = {"bb"}, .bound = {}, .status = 403}, node,
@@ -78,11 +78,25 @@ TEST_F(DisagreementsTest, ARequestIsCountedOnceWhateverItWrote) {
   EXPECT_EQ(found.entries[0].request_id, "r5");
 }
 
+TEST_F(DisagreementsTest, ARefusedDocumentAndATunnelAreCountedOnceToo) {
+  const Said stale{.answered = 401, .would_have = "serve", .endpoint = "/v1-k3s/config"};
+  add(TokenAccepted{}, "web-1", stale);
+  add(RequestRejected{.status = 401, .reason = "node_unknown"}, "web-1", stale);
+  const Said tunnel{.answered = 101, .would_have = "refuse_headers", .endpoint = "/v1-k3s/connect"};
+  add(TokenAccepted{}, "web-2", tunnel);
+  add(TunnelOpened{"s1"}, "web-2", tunnel);
+  const Disagreements found = ask();
+  EXPECT_EQ(found.requests, 2U);
+  ASSERT_EQ(found.entries.size(), 2U);
+  EXPECT_EQ(found.entries[0].about, "tunnel");
+  EXPECT_EQ(found.entries[1].about, "document");
+}
+
 TEST_F(DisagreementsTest, CountsStandForManyAndTheNewestComesFirst) {
   refused("web-1", "admit_first");
   refused("web-1", "admit_first", 40);
   refused("web-2", "admit_known");
-  add(TokenRejected{.status = 401}, "web-3", {.answered = 401, .would_have = "serve", .endpoint = "/v1-k3s/config"});
+  add(TokenRejected{.status = 401, .reason = {}, .token = {}}, "web-3", {.answered = 401, .would_have = "serve", .endpoint = "/v1-k3s/config"});
   const Disagreements found = ask();
   EXPECT_EQ(found.differ, 43U);
   ASSERT_EQ(found.entries.size(), 3U);
@@ -117,6 +131,9 @@ TEST_F(DisagreementsTest, WhatIsNoVerdictIsCountedApart) {
   const Disagreements found = ask();
   EXPECT_EQ(found.requests, 0U);
   EXPECT_EQ(found.no_verdict, 8U);
+  admitted("web-1", "");
+  EXPECT_EQ(ask().not_judged, 1U) << "bound by a hash: nobody compared";
+  EXPECT_EQ(ask().requests, 0U);
 }
 
 TEST_F(DisagreementsTest, OnlySinceThenAndOnlySoMany) {
@@ -141,7 +158,7 @@ TEST_F(DisagreementsTest, SaysBothSidesWordsInTextAndJson) {
   EXPECT_THAT(text, HasSubstr("ledger replay --node web-1 --data-dir /tmp/x"));
   EXPECT_THAT(text, Not(HasSubstr("\x1b")));
   const std::string json = boost::json::serialize(to_json(ask()));
-  EXPECT_THAT(json, HasSubstr(R"("requests":2,"differ":2,"no_verdict":0)"));
+  EXPECT_THAT(json, HasSubstr(R"("requests":2,"differ":2,"no_verdict":0,"not_judged":0)"));
   EXPECT_THAT(json, HasSubstr(R"("node":"web-1","about":"password","upstream_did":"refused","answered":403,)"
                               R"("would_have":"admit_known","upstream":"10.0.0.1:6443","requests":1)"));
 }

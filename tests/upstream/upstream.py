@@ -66,7 +66,8 @@ class World:
 
     def set_mode(self, mode):
         """Enforcing takes the cluster's config document, which is asked for every two seconds until it is had."""
-        return eventually(lambda: self.try_mode(mode), 10) or self.try_mode(mode, True)
+        eventually(lambda: self.try_mode(mode), 10)
+        return self.try_mode(mode, True)
 
     def try_mode(self, mode, must=False):
         link = http.client.HTTPSConnection("127.0.0.1", self.front.port, context=self.k3s.client(), timeout=30)

@@ -113,6 +113,11 @@ void serve_nodes(Visit& visit, const Caller& caller, const std::string& name) {
   for (const std::string& node : visit.server.nodes())
     if (name.empty() || node == name) objects.push_back(node_object(node));
   if (name.empty()) return serve_collection(visit, "Node", std::move(objects));
+  if (!caller.is_in("system:nodes") && !caller.is_in("system:masters"))
+    return visit.exchange.answer(403, json_headers(),
+                                 status_body(403, "Forbidden",
+                                             "nodes \"" + name + "\" is forbidden: User \"" + caller.user +
+                                                 "\" cannot get resource \"nodes\" in API group \"\" at the cluster scope"));
   if (objects.empty())
     return visit.exchange.answer(404, json_headers(),
                                  status_body(404, "NotFound", "nodes \"" + name + "\" not found"));

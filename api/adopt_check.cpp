@@ -640,41 +640,29 @@ DoctorStep There::addresses() {
   return fail(list + "; not the ledger's: " + join(others) + ". There they go" + leave, advertise());
 }
 
+// The ledger has the adopted names and takes those of its upstreams' certificates over while it runs.
 DoctorStep There::names() {
-  const auto has = [this](const std::string& name) {
-    return std::find(options_.listener_names.begin(), options_.listener_names.end(), name) !=
-           options_.listener_names.end();
-  };
-  static const std::set<std::string, std::less<>> kAlways = {"127.0.0.1",
-                                                             "::1",
-                                                             "localhost",
-                                                             "kubernetes",
-                                                             "kubernetes.default",
-                                                             "kubernetes.default.svc",
-                                                             "kubernetes.default.svc.cluster.local"};
-  std::vector<std::string> missing;
-  const std::vector<CertificateFacts> shown = read_certificates(chain_);
-  if (shown.empty()) return skip("not known");
-  for (const std::string& name : shown.front().names)
-    if (!has(name) && !kAlways.contains(name)) missing.push_back(printable(name, 253));
+  std::set<std::string, std::less<>> known(options_.listener_names.begin(), options_.listener_names.end());
+  for (const CertificateFacts& facts : read_certificates(chain_)) {
+    known.insert(facts.names.begin(), facts.names.end());
+    break;  // the leaf
+  }
   std::vector<std::string> unnamed;
-  for (const std::string& text : options_.agents_use)
-    if (const auto place = HostPort::parse(text, program_.usual_port);
-        place && !has(place->host) && !kAlways.contains(place->host))
-      unnamed.push_back(place->host);
   std::string options;
-  for (const std::string& name : unnamed) options += " --tls-san " + shell_word(name);
-  if (!unnamed.empty())
-    return warn("agents that verify " + join(unnamed) +
-                    " would not trust the ledger's certificate, which has the adopted "
-                    "names, unless it is told (its --advertise-address is named by itself)",
-                {{"name it", "ledger serve" + options + " ..."}});
-  if (!missing.empty())
-    return warn("its certificate has names that the ledger's would not have: " + join(missing),
-                {{"run `ledger adopt` again (it adds names that came since), or name those that agents use",
-                  "ledger serve --tls-san " + shell_word(missing.front()) + " ..."}});
-  return ok("the ledger's certificate will have all " + std::to_string(shown.front().names.size()) +
-            " names that its has");
+  for (const std::string& text : options_.agents_use) {
+    const Result<HostPort> place = HostPort::parse(text, program_.usual_port);
+    if (!place || known.contains(place->host)) continue;
+    unnamed.push_back(printable(place->host, 253));
+    options += " --tls-san " + shell_word(place->host);
+  }
+  if (unnamed.empty())
+    return ok("the ledger's certificate will have the adopted names and those of this server's: " +
+              std::to_string(known.size()));
+  return warn(
+      "agents that verify " + join(unnamed) +
+          " would not trust the ledger's certificate, which has the adopted names and those of this server's, "
+          "unless it is told (its --advertise-address is named by itself)",
+      {{"name it", "ledger serve" + options + " ..."}});
 }
 
 // ---- All of it -----------------------------------------------------------------------------------------------

@@ -95,8 +95,9 @@ Result<void> read_modes(const EventLog& log, WayBack* way) {
     const auto* changed = record ? as<ModeChanged>(*record) : nullptr;
     if (changed == nullptr) return true;
     const bool going_on = !way->spans.empty() && way->spans.back().to == 0;
-    if (changed->mode == "enforce" && !going_on) way->spans.push_back({seq, 0, record->time, {}});
-    if (changed->mode != "enforce" && going_on) {
+    const bool ours = changed->mode != "observe";
+    if (ours && !going_on) way->spans.push_back({seq, 0, record->time, {}});
+    if (!ours && going_on) {
       way->spans.back().to = seq;
       way->spans.back().ended = record->time;
     }
@@ -200,7 +201,7 @@ std::string describe_spans(const WayBack& way) {
                          : fmt::format("It decided from record {}, {}, to record {}, {}.\n", span.from,
                                        span.began.to_string(), span.to, span.ended.to_string());
   if (way.spans.empty()) text = "It never decided: k3s knows every node itself.\n";
-  if (way.mode == "enforce")
+  if (!way.spans.empty() && way.spans.back().to == 0)
     text +=
         "It still does: names that are bound from now on are not in this list. Look again after\n"
         "`ledger mode observe`.\n";

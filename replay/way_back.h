@@ -45,7 +45,7 @@ struct OwnSpan {
 
 struct WayBack {
   std::string mode;            // now, by the log; empty: it never stood in front of another server
-  std::vector<OwnSpan> spans;  // in `enforce`
+  std::vector<OwnSpan> spans;  // in `enforce`, or `alone` again
   std::uint64_t known = 0;
   std::vector<BackNode> nodes;  // all others, and those that are held, in name order
 

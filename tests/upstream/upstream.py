@@ -220,7 +220,7 @@ def part_identical(args):
     wanted = 10000 if args.full else 300
     with World(args, "observe") as world:
         kinds = kinds_of_requests(world, make_csr(world.dir))
-        sides, took, sent, recorded, lines = {}, {"direct": [], "front": []}, 0, 0, []
+        sides, took, sent, recorded, lines = {}, {"direct": [], "front": []}, 0, 0, {}
         by_kind, cpu = {}, {"front": 0.0, "upstream": 0.0}
         front_cpu, i = world.front.cpu_s(), 0
         while sent < wanted:
@@ -229,7 +229,10 @@ def part_identical(args):
                 answers = {}
                 for name, side in (("front", world.front), ("direct", world.k3s)):
                     kept = sides.setdefault((name, certificate), Kept(world, side, certificate))
-                    answers[name], seconds = kept.ask(bytes_, method)
+                    try:
+                        answers[name], seconds = kept.ask(bytes_, method)
+                    except ConnectionError as error:
+                        raise Failed("%s, %s: %s" % (what, name, error))
                     took[name].append(seconds)
                     by_kind.setdefault(what, {"front": [], "direct": []})[name].append(seconds)
                 sent += 1
@@ -237,13 +240,13 @@ def part_identical(args):
                 close = i < 2 or sent % 97 == 0
                 direct, front = comparable(answers["direct"], close), comparable(answers["front"], close)
                 if direct != front:
-                    lines.append("%s: direct %r, through us %r" % (what, direct, front))
-                need(len(lines) < 5, "answers differ: " + "\n      ".join(lines)[:3000])
+                    differs = [(a, b) for a, b in zip(direct, front) if a != b]
+                    lines.setdefault(what, "direct, through us: %.1500r" % differs)
             i += 1
         cpu_front = world.front.cpu_s() - front_cpu
         for kept in sides.values():
             kept.close()
-        need(not lines, "answers differ: " + "\n      ".join(lines)[:3000])
+        need(not lines, "answers differ: " + "\n      ".join(map(str, lines.items())))
         need(world.front.stop() == 0, "the ledger did not stop in order")
         records = [r for r in world.front.records() if r.get("authority") == "upstream"]
         by = {}

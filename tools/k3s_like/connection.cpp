@@ -403,6 +403,12 @@ void Exchange::end(const Headers& trailers) {
   connection_.write(last + "\r\n");
 }
 
+void Exchange::hint(const Headers& headers) {
+  std::string head = "HTTP/1.1 103 Early Hints\r\n";
+  for (const auto& [name, value] : headers) head += name + ": " + value + "\r\n";
+  connection_.write(head + "\r\n");
+}
+
 Connection& Exchange::switch_protocols(const Headers& headers) {
   status_ = 101;
   std::string head = "HTTP/1.1 101 Switching Protocols\r\n";

@@ -93,6 +93,8 @@ class Exchange {
   void begin(int status, const Headers& headers, std::optional<std::uint64_t> length = {});
   bool piece(std::string_view bytes);
   void end(const Headers& trailers = {});
+  // 103, before the answer.
+  void hint(const Headers& headers);
   // 101; the connection is the caller's from here on.
   Connection& switch_protocols(const Headers& headers);
   Connection& raw() {

@@ -219,7 +219,7 @@ bool serve_oddity(Visit& visit) {
     exchange.piece("trailers");
     exchange.end({{"X-Checksum", "42"}});
   } else if (path == "/hints") {
-    exchange.raw().write("HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n");
+    exchange.hint({{"Link", "</style.css>"}});
     exchange.answer(200, kText, "after hints");
   } else if (path == "/odd") {
     exchange.answer(200,

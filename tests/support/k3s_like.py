@@ -119,10 +119,6 @@ class Front:
         assert done.returncode == 0, done.stderr.decode()
         return [json.loads(line) for line in done.stdout.decode().splitlines()]
 
-    def cpu_s(self):
-        fields = open("/proc/%d/stat" % self.process.pid).read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def memory_mib(self, which="VmHWM"):
         for line in open("/proc/%d/status" % self.process.pid):
             if line.startswith(which):

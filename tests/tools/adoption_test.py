@@ -239,7 +239,9 @@ class InAndBack(Case):
         return out + error
 
     def mode(self, *arguments, expected=0):
-        return json.loads(self.ledger("mode", *arguments, "--format", "json", expected=expected))
+        said = self.ledger("mode", *arguments, "--format", "json", expected=expected)
+        self.assertTrue(said.startswith("{"), said)
+        return json.loads(said)
 
     def way_back(self, expected):
         out = json.loads(self.ledger("state", "export", "--format", "way-back-json", expected=expected))
@@ -251,6 +253,8 @@ class InAndBack(Case):
         self.joins("web-2")
         status, steps, _ = self.check(directory="")
         self.assertEqual(status, 0, steps)
+        self.expect(steps, "passwords", "warn", "2 names are bound in the ledger")
+        status, steps, _ = self.check()
         self.expect(steps, "passwords", "ok", "all 2 names")
         shown = self.mode()
         self.assertEqual(shown["mode"], "observe")

@@ -115,8 +115,9 @@ DoctorStep Here::permissions() {
     readable_ = false;
     std::string words;
     for (const std::string& path : open) words += " " + shell_word(path);
-    return fail("others on this machine may read " + join(open) + ": whoever has these can be anybody in the cluster",
-                {{"let only their owner read them, then run this again", "sudo chmod 0600" + words}});
+    return fail(
+        "others on this machine may read " + join(open) + ": whoever has these can be anybody in the cluster",
+        {{"let only their owner read them, then run this again", "sudo chmod 0600" + words}});
   }
   struct stat info;
   if (::stat(options_.data_dir.c_str(), &info) == 0 && (info.st_mode & 0077) != 0)
@@ -129,11 +130,12 @@ DoctorStep Here::signing() {
   Result<Issuer> issuer = Issuer::open(options_.directory, Time::now(), true, program_);
   if (!issuer)
     return fail("the certificate authorities cannot be used: " + issuer.error().message,
-                {{"take the whole directory from a server, as root", "sudo ls -l " + shell_word((options_.directory / "tls").string())}});
+                {{"take the whole directory from a server, as root",
+                  "sudo ls -l " + shell_word((options_.directory / "tls").string())}});
   issuer_.emplace(std::move(*issuer));
   const Result<Secret> passwd = read_foreign_secret(options_.directory / "cred/passwd");
-  Result<JoinPasswords> passwords =
-      passwd ? read_join_passwords(*passwd, options_.directory / "cred/passwd") : Result<JoinPasswords>(passwd.error());
+  Result<JoinPasswords> passwords = passwd ? read_join_passwords(*passwd, options_.directory / "cred/passwd")
+                                           : Result<JoinPasswords>(passwd.error());
   if (!passwords) return fail("the join passwords cannot be read: " + passwords.error().message);
   node_password_ = std::move(passwords->node);
   const Result<IssuedCertificate> proxy = issuer_->issue_front_proxy(Time::now());
@@ -183,7 +185,8 @@ Result<std::vector<std::string>> Here::names_in_node_passwd() const {
   };
   sink.left_out = [](LeftOut) {};
   const auto no_fingerprint = [](const Secret&) { return Fingerprint(); };
-  if (const auto read = read_import(ImportKind::node_passwd, *input, no_fingerprint, sink); !read) return read.error();
+  if (const auto read = read_import(ImportKind::node_passwd, *input, no_fingerprint, sink); !read)
+    return read.error();
   return names;
 }
 
@@ -197,19 +200,23 @@ DoctorStep Here::passwords() const {
   if (names) {
     const auto unknown = static_cast<std::size_t>(std::count_if(
         names->begin(), names->end(), [&](const std::string& name) { return !known->bound.contains(name); }));
-    if (unknown == 0) return ok("all " + std::to_string(names->size()) + " names of cred/node-passwd are bound here too");
+    if (unknown == 0)
+      return ok("all " + std::to_string(names->size()) + " names of cred/node-passwd are bound here too");
     return warn(std::to_string(unknown) + " of " + std::to_string(names->size()) +
                     " names of cred/node-passwd are not bound in the ledger: in observe mode that shows only in "
                     "would_have; in enforce mode whoever comes first gets such a name",
                 {{"take them over after `ledger adopt`, before enforce mode",
-                  "sudo ledger import node-passwd " + shell_word((options_.directory / "cred/node-passwd").string()) + data}});
+                  "sudo ledger import node-passwd " +
+                      shell_word((options_.directory / "cred/node-passwd").string()) + data}});
   }
   const std::string bound = std::to_string(known->bound.size()) + " names are bound in the ledger";
   if (known->secrets_imported) return ok("the cluster's Secrets were imported; " + bound);
-  return warn("there is no cred/node-passwd, so the nodes' passwords are in the cluster's Secrets (v1.20 and later), and "
-              "none were imported; " + bound + ": in enforce mode whoever comes first gets a name that is not",
-              {{"take them over after `ledger adopt`, before enforce mode",
-                "kubectl -n kube-system get secrets -o json | sudo ledger import secrets -" + data}});
+  return warn(
+      "there is no cred/node-passwd, so the nodes' passwords are in the cluster's Secrets (v1.20 and later), and "
+      "none were imported; " +
+          bound + ": in enforce mode whoever comes first gets a name that is not",
+      {{"take them over after `ledger adopt`, before enforce mode",
+        "kubectl -n kube-system get secrets -o json | sudo ledger import secrets -" + data}});
 }
 
 DoctorStep Here::port() const {
@@ -220,10 +227,12 @@ DoctorStep Here::port() const {
   const std::string who = owner->pid == 0 ? std::string("another program (root sees which)")
                                           : printable(owner->command, 40) + ", pid " + std::to_string(owner->pid);
   if (owner->command == "ledger") return ok(port + " is held by " + who);
-  return warn(port + " is held here by " + who + ": the ledger cannot have it until that is moved; if it will run on "
-              "another machine, this does not matter",
-              {{"see who has it", "sudo ss -ltnp 'sport = :" + port + "'"},
-               {"or let the ledger take another port, and give that to agents", "ledger serve --https-port 7443 ..."}});
+  return warn(
+      port + " is held here by " + who +
+          ": the ledger cannot have it until that is moved; if it will run on "
+          "another machine, this does not matter",
+      {{"see who has it", "sudo ss -ltnp 'sport = :" + port + "'"},
+       {"or let the ledger take another port, and give that to agents", "ledger serve --https-port 7443 ..."}});
 }
 
 // ---- One upstream ----------------------------------------------------------------------------------------------
@@ -240,7 +249,6 @@ class There {
     const char* name;
     const char* title;
     DoctorStep (There::*look)();
-    bool needed;  // after its failure nothing else makes sense
   };
   static const Plan kPlan[];
 
@@ -255,6 +263,12 @@ class There {
   DoctorStep version();
   DoctorStep addresses();
   DoctorStep names();
+
+  // After this failure nothing else makes sense.
+  DoctorStep give_up(std::string detail, std::vector<Remedy> remedies = {}) {
+    possible_ = false;
+    return fail(std::move(detail), std::move(remedies));
+  }
 
   struct Ask {
     std::string path;
@@ -276,6 +290,7 @@ class There {
   const Program& program_;
   const Here& here_;
   std::string url_;
+  bool possible_ = true;
   HostPort authority_;
   std::vector<std::string> addresses_;
   HostPort reached_;
@@ -283,32 +298,28 @@ class There {
   bool names_host_ = false;
   std::optional<HttpsResponse> cacerts_;
   Time asked_;
-  std::optional<ClusterDocument> document_;
 };
 
 const There::Plan There::kPlan[] = {
-    {"connection", "connection", &There::connection, true},
-    {"certificate", "its certificate", &There::certificate, true},
-    {"ca", "cluster CA", &There::cluster_ca, true},
-    {"clock", "clock", &There::clock, false},
-    {"token", "join token", &There::token, false},
-    {"client-ca", "client CA", &There::client_ca, false},
-    {"node-certificate", "node certificates", &There::node_certificate, false},
-    {"front-proxy", "front proxy", &There::front_proxy, false},
-    {"version", "version", &There::version, false},
-    {"addresses", "agents' addresses", &There::addresses, false},
-    {"names", "names", &There::names, false},
+    {"connection", "connection", &There::connection},
+    {"certificate", "its certificate", &There::certificate},
+    {"ca", "cluster CA", &There::cluster_ca},
+    {"clock", "clock", &There::clock},
+    {"token", "join token", &There::token},
+    {"client-ca", "client CA", &There::client_ca},
+    {"node-certificate", "node certificates", &There::node_certificate},
+    {"front-proxy", "front proxy", &There::front_proxy},
+    {"version", "version", &There::version},
+    {"addresses", "agents' addresses", &There::addresses},
+    {"names", "names", &There::names},
 };
 
 void There::run(const std::function<void(DoctorStep)>& take) {
-  bool possible = here_.issuer() != nullptr;
+  possible_ = here_.issuer() != nullptr;
   for (const Plan& plan : kPlan) {
-    DoctorStep step = possible ? (this->*plan.look)() : skip("not tried: a step above failed");
+    DoctorStep step = possible_ ? (this->*plan.look)() : skip("not tried: a step above failed");
     step.name = plan.name;
     step.title = plan.title;
-    // A host name that is missing in the certificate keeps the ledger out, but not us.
-    if (plan.needed && step.outcome == Outcome::failure && !cacerts_ && !(plan.look == &There::certificate && !chain_.empty()))
-      possible = false;
     take(std::move(step));
   }
 }
@@ -320,15 +331,16 @@ std::uint16_t There::kube_port() const {
 
 DoctorStep There::connection() {
   const auto url = boost::urls::parse_uri(url_);
-  const std::vector<Remedy> example = {{"name it as --upstream https://10.0.0.1:6443 (rke2: its supervisor's port, 9345)", ""}};
+  const std::vector<Remedy> example = {
+      {"name it as --upstream https://10.0.0.1:6443 (rke2: its supervisor's port, 9345)", ""}};
   if (!url || url->scheme() != "https" || url->host().empty() || url->has_userinfo() || url->has_query() ||
       !(url->encoded_path().empty() || url->encoded_path() == "/"))
-    return fail("this is no address of a server", example);
+    return give_up("this is no address of a server", example);
   authority_ = {std::string(url->host_address()), url->has_port() ? url->port_number() : kKubeApiPort};  // as serve
   const Result<std::vector<std::string>> found = resolve(authority_.host, options_.deadline);
   if (!found)
-    return fail("the host cannot be looked up: " + found.error().message,
-                {{"ask the resolver as the ledger does", "getent ahosts " + shell_word(authority_.host)}});
+    return give_up("the host cannot be looked up: " + found.error().message,
+                   {{"ask the resolver as the ledger does", "getent ahosts " + shell_word(authority_.host)}});
   addresses_ = *found;
   std::string trouble;
   for (const ConnectAttempt& attempt : try_connect(addresses_, authority_.port, options_.deadline)) {
@@ -336,9 +348,10 @@ DoctorStep There::connection() {
     if (attempt.error != 0)
       trouble += (trouble.empty() ? "" : "; ") + attempt.address + ": " + to_lower(std::strerror(attempt.error));
   }
-  if (reached_.port != 0) return trouble.empty() ? ok(reached_.to_string()) : warn(reached_.to_string() + " answers, but " + trouble);
-  return fail(trouble, {{"see that it runs and listens on this port",
-                         "sudo ss -ltnp 'sport = :" + std::to_string(authority_.port) + "'; " + logs()}});
+  if (reached_.port != 0)
+    return trouble.empty() ? ok(reached_.to_string()) : warn(reached_.to_string() + " answers, but " + trouble);
+  return give_up(trouble, {{"see that it runs and listens on this port",
+                            "sudo ss -ltnp 'sport = :" + std::to_string(authority_.port) + "'; " + logs()}});
 }
 
 DoctorStep There::certificate() {
@@ -347,29 +360,34 @@ DoctorStep There::certificate() {
   options.authority = authority_;
   options.trust = HttpsTrust::anyone;
   const Result<TlsContext> context = TlsContext::make(options);
-  if (!context) return fail(context.error().message);
+  if (!context) return give_up(context.error().message);
   TlsLink link;
   link.set_deadline(Clock::now() + options_.deadline);
   if (const Result<void> opened = link.open(options, *context); !opened)
-    return fail("the TLS handshake fails: " + opened.error().message, {{"see who answers there", logs()}});
+    return give_up("the TLS handshake fails: " + opened.error().message, {{"see who answers there", logs()}});
   const std::string chain = link.peer_certificates();
   link.hang_up();
   options.trust = HttpsTrust::bundle;
   options.bundle_pem = here_.issuer()->server_ca_pem();
   const std::vector<CertificateFacts> shown = read_certificates(chain);
-  if (shown.empty()) return fail("it shows no certificate that can be read");
+  if (shown.empty()) return give_up("it shows no certificate that can be read");
   names_host_ = certificate_names(chain, authority_.host);
   // Agents verify this address, because they come through a load balancer of their own: it is always there.
   const std::string name = names_host_ ? authority_.host : "127.0.0.1";
   if (const Result<void> trusted = verify_chain(chain, options, name); !trusted)
-    return fail("its certificate is not one of the directory's server CA (" + trusted.error().message +
-                    "); it was issued by " + shown.front().issuer + ": another cluster, or TLS is broken up on the way",
-                {{"adopt the directory of a server of this cluster", ""},
-                 {"see who answers there", "openssl s_client -connect " + shell_word(authority_.to_string()) + " </dev/null"}});
+    return give_up("its certificate is not one of the directory's server CA (" + trusted.error().message +
+                       "); it was issued by " + shown.front().issuer +
+                       ": another cluster, or TLS is broken up on the way",
+                   {{"adopt the directory of a server of this cluster", ""},
+                    {"see who answers there",
+                     "openssl s_client -connect " + shell_word(authority_.to_string()) + " </dev/null"}});
   chain_ = chain;
+  // That keeps the ledger out, but not us.
   if (!names_host_)
-    return fail("its certificate does not name " + printable(authority_.host, 100) + ", so the ledger would not trust it; "
-                "it names " + join(shown.front().names),
+    return fail("its certificate does not name " + printable(authority_.host, 100) +
+                    ", so the ledger would not trust it; "
+                    "it names " +
+                    join(shown.front().names),
                 {{"use one of these names in --upstream, or add this one on the server (tls-san), and restart it",
                   "sudoedit " + std::string(program_.config_file)}});
   return ok("signed by the directory's server CA, names " + authority_.host + ", until " +
@@ -409,22 +427,27 @@ Result<HttpsResponse> There::get_as(const std::string& path, const std::string& 
 DoctorStep There::cluster_ca() {
   asked_ = Time::now();
   Result<HttpsResponse> response = get({.path = "/cacerts"});
-  if (!response) return fail("GET /cacerts is not answered: " + response.error().message, {{"see what it says", logs()}});
+  if (!response)
+    return give_up("GET /cacerts is not answered: " + response.error().message, {{"see what it says", logs()}});
   if (!response->header("Ledger-Request-Id").empty())
-    return fail("this is a ledger, not a " + std::string(program_.name) + " server: a ledger in front of itself, or of another",
-                {{"name the k3s server's own address, that of its new port where it was moved", ""}});
+    return give_up("this is a ledger, not a " + std::string(program_.name) +
+                       " server: a ledger in front of itself, or of another",
+                   {{"name the k3s server's own address, that of its new port where it was moved", ""}});
   if (response->status != 200)
-    return fail("GET /cacerts: " + said(*response) + ": no server that agents can join", {{"see what it says", logs()}});
+    return give_up("GET /cacerts: " + said(*response) + ": no server that agents can join",
+                   {{"see what it says", logs()}});
   cacerts_ = std::move(*response);
   if (cacerts_->body != here_.issuer()->server_ca_pem())
-    return fail("the CA that it hands out is not byte for byte that of the directory: the hash in agents' tokens would not "
-                "fit what the ledger hands out",
-                {{"compare the two", "curl -sk " + shell_word("https://" + authority_.to_string() + "/cacerts") + " | diff - " +
-                                         shell_word((options_.directory / "tls/server-ca.crt").string())},
-                 {"adopt the directory as it is now, from a server of this cluster", ""}});
+    return fail(
+        "the CA that it hands out is not byte for byte that of the directory: the hash in agents' tokens would not "
+        "fit what the ledger hands out",
+        {{"compare the two", "curl -sk " + shell_word("https://" + authority_.to_string() + "/cacerts") +
+                                 " | diff - " + shell_word((options_.directory / "tls/server-ca.crt").string())},
+         {"adopt the directory as it is now, from a server of this cluster", ""}});
   const Result<HttpsResponse> ping = get({.path = "/ping"});
   if (!ping || ping->status != 200)
-    return fail("GET /ping, by which the ledger sees whether it answers: " + (ping ? said(*ping) : ping.error().message));
+    return fail("GET /ping, by which the ledger sees whether it answers: " +
+                (ping ? said(*ping) : ping.error().message));
   return ok("/cacerts is byte for byte the directory's tls/server-ca.crt; /ping answers");
 }
 
@@ -434,11 +457,13 @@ DoctorStep There::clock() {
   if (!date) return skip("it sends no Date to compare with");
   const double behind_s = seconds_between(asked_, *date), apart_s = behind_s < 0 ? -behind_s : behind_s;
   const std::string text = "its clock says " + date->to_string() + ", " +
-                           std::to_string(static_cast<std::int64_t>(apart_s)) + " s " + (behind_s < 0 ? "behind" : "ahead of") +
-                           " this machine's";
-  const std::vector<Remedy> remedies = {{"let both clocks be kept", "sudo timedatectl set-ntp true && timedatectl"}};
+                           std::to_string(static_cast<std::int64_t>(apart_s)) + " s " +
+                           (behind_s < 0 ? "behind" : "ahead of") + " this machine's";
+  const std::vector<Remedy> remedies = {
+      {"let both clocks be kept", "sudo timedatectl set-ntp true && timedatectl"}};
   // A Date has whole seconds.
-  if (apart_s <= kClockWarning_s + 1) return ok("agrees with this machine's within " + std::to_string(static_cast<std::int64_t>(apart_s) + 1) + " s");
+  if (apart_s <= kClockWarning_s + 1)
+    return ok("agrees with this machine's within " + std::to_string(static_cast<std::int64_t>(apart_s) + 1) + " s");
   if (apart_s > kClockFailure_s)
     return fail(text + ": certificates made here for a day may not be valid there", remedies);
   return warn(text + ": records and its log will not agree in time", remedies);
@@ -446,7 +471,8 @@ DoctorStep There::clock() {
 
 DoctorStep There::token() {
   const Result<HttpsResponse> response = get({.path = path("config"), .with_token = true});
-  if (!response) return fail("the config document is not answered: " + response.error().message, {{"see what it says", logs()}});
+  if (!response)
+    return fail("the config document is not answered: " + response.error().message, {{"see what it says", logs()}});
   if (response->status == 401 || response->status == 403)
     return fail("it refuses the password of user `node` in the directory's cred/passwd (" + said(*response) +
                     "): agents' tokens are not what the directory has",
@@ -458,7 +484,6 @@ DoctorStep There::token() {
   if (!document)
     return fail("the config document cannot be read: " + document.error().message +
                 "; without it agents could not be told the cluster's networks in enforce mode");
-  document_ = *document;
   return ok("user `node` is accepted, and the config document can be read");
 }
 
@@ -467,12 +492,14 @@ DoctorStep There::client_ca() {
   if (!response) return fail(response.error().message);
   if (response->status != 200) return skip("not shown: " + said(*response));
   if (response->body != here_.issuer()->client_ca_pem())
-    return fail("it has another client CA than the directory: what the ledger signs is worth nothing in this cluster",
-                {{"adopt the directory as it is now, from a server of this cluster", ""}});
+    return fail(
+        "it has another client CA than the directory: what the ledger signs is worth nothing in this cluster",
+        {{"adopt the directory as it is now, from a server of this cluster", ""}});
   return ok("byte for byte the directory's tls/client-ca.crt");
 }
 
-// The kube-apiserver says whom it takes us for; the supervisor takes certificates instead of the token since v1.26.2.
+// The kube-apiserver says whom it takes us for; the supervisor takes certificates instead of the token since
+// v1.26.2.
 DoctorStep There::node_certificate() {
   const Result<IssuedCertificate> made = here_.issuer()->issue_client(kNodeUser, {"system:nodes"}, Time::now());
   if (!made) return fail("no certificate can be signed: " + made.error().message);
@@ -480,13 +507,15 @@ DoctorStep There::node_certificate() {
   if (supervisor && supervisor->status == 200) return ok("a certificate signed here is accepted by its supervisor");
   const Result<HttpsResponse> kube = get({.path = kForbiddenPath, .kubernetes = true, .certificate = &*made});
   if (kube && (kube->status == 404 || (kube->status == 403 && kube->body.find(kNodeUser) != std::string::npos)))
-    return ok("a certificate signed here is accepted by its kube-apiserver; its supervisor asks for the token too, as "
-              "those before v1.26.2 do");
+    return ok(
+        "a certificate signed here is accepted by its kube-apiserver; its supervisor asks for the token too, as "
+        "those before v1.26.2 do");
   const std::string heard = !kube ? kube.error().message : said(*kube);
   const std::vector<Remedy> remedies = {{"see what it says about it", logs()}};
   if (!kube || kube->status >= 500)
     return warn("cannot be told: the supervisor answers " +
-                    (supervisor ? said(*supervisor) : supervisor.error().message) + ", the kube-apiserver: " + heard,
+                    (supervisor ? said(*supervisor) : supervisor.error().message) +
+                    ", the kube-apiserver: " + heard,
                 remedies);
   return fail("a certificate signed with the directory's client CA is not accepted (" + heard +
                   "): tunnels, and agents from v1.26.2 on, would be refused",
@@ -497,17 +526,25 @@ DoctorStep There::front_proxy() {
   if (!here_.has_front_proxy()) return skip("not tried: there is no request-header CA");
   const Result<HttpsResponse> response = get_as(kForbiddenPath, kProxyUser);
   const std::vector<Remedy> remedies = {
-      {"see that its kube-apiserver has --requestheader-client-ca-file with this CA (k3s' own tls/request-header-ca.crt)", logs()}};
+      {"see that its kube-apiserver has --requestheader-client-ca-file with this CA (k3s' own "
+       "tls/request-header-ca.crt)",
+       logs()}};
   if (!response || response->status >= 500)
-    return warn("cannot be told: the kube-apiserver answers " + (response ? said(*response) : response.error().message), remedies);
+    return warn(
+        "cannot be told: the kube-apiserver answers " + (response ? said(*response) : response.error().message),
+        remedies);
   if (response->status == 403 && response->body.find(kProxyUser) != std::string::npos)
     return ok("its kube-apiserver believes who we say is asking");
   if (response->status == 401 || response->status == 403)
-    return fail("its kube-apiserver does not believe X-Remote-User from a certificate of the directory's request-header CA (" +
-                    said(*response) + "): in enforce mode, and for everything that is not registration, nodes would be "
-                    "nobody there",
-                remedies);
-  return warn("cannot be told: a user without rights may read " + std::string(kForbiddenPath) + " (" + response->status_line() + ")");
+    return fail(
+        "its kube-apiserver does not believe X-Remote-User from a certificate of the directory's request-header CA "
+        "(" +
+            said(*response) +
+            "): in enforce mode, and for everything that is not registration, nodes would be "
+            "nobody there",
+        remedies);
+  return warn("cannot be told: a user without rights may read " + std::string(kForbiddenPath) + " (" +
+              response->status_line() + ")");
 }
 
 DoctorStep There::version() {
@@ -521,13 +558,15 @@ DoctorStep There::version() {
   if (text == nullptr || !text->is_string()) return skip("not known: /version cannot be read");
   const std::string version = printable(std::string_view(text->get_string()), 60);
   int minor = 0;
-  if (std::sscanf(version.c_str(), "v1.%d.", &minor) != 1) return warn(version + " is no version of k3s that is known here");
+  if (std::sscanf(version.c_str(), "v1.%d.", &minor) != 1)
+    return warn(version + " is no version of k3s that is known here");
   const bool is_rke2 = version.find("+rke2") != std::string::npos, rke2_agents = program_.supervisor_port != 0;
   if (is_rke2 != rke2_agents && version.find('+') != std::string::npos)
     return fail(version + ", but the directory is " + std::string(program_.name) + "'s",
                 {{"adopt the directory of a server of this cluster", ""}});
   if (minor < kOldestMinor || minor > kNewestMinor)
-    return warn(version + ": the ledger was made for v1." + std::to_string(kOldestMinor) + " to v1." + std::to_string(kNewestMinor));
+    return warn(version + ": the ledger was made for v1." + std::to_string(kOldestMinor) + " to v1." +
+                std::to_string(kNewestMinor));
   return ok(version + (minor < kSecretsSinceMinor ? ": node passwords are in cred/node-passwd"
                                                   : ": node passwords are in Secrets of kube-system"));
 }
@@ -549,18 +588,22 @@ Result<std::vector<std::string>> There::told_addresses() const {
 bool There::is_own(const std::string& address) const {
   if (address == authority_.to_string()) return true;
   return std::any_of(addresses_.begin(), addresses_.end(), [&](const std::string& own) {
-    return HostPort{own, authority_.port}.to_string() == address || HostPort{own, kube_port()}.to_string() == address;
+    return HostPort{own, authority_.port}.to_string() == address ||
+           HostPort{own, kube_port()}.to_string() == address;
   });
 }
 
 std::vector<Remedy> There::advertise() const {
   const std::string file(program_.config_file);
-  const std::string address = options_.agents_use.empty() ? "<the ledger's IP address>" : options_.agents_use.front();
+  const std::string address =
+      options_.agents_use.empty() ? "<the ledger's IP address>" : options_.agents_use.front();
   if (program_.supervisor_port != 0)
-    return {{"advertise the ledger's address on every server: advertise-address in " + file + " (" + address + "), and tls-san",
+    return {{"advertise the ledger's address on every server: advertise-address in " + file + " (" + address +
+                 "), and tls-san",
              "sudoedit " + file + " && sudo systemctl restart " + std::string(program_.server_service)}};
-  return {{"advertise the ledger's address on every server: advertise-address, advertise-port and tls-san in " + file + " (" +
-               address + "); where both are on one machine, https-listen-port moves k3s out of the way",
+  return {{"advertise the ledger's address on every server: advertise-address, advertise-port and tls-san in " +
+               file + " (" + address +
+               "); where both are on one machine, https-listen-port moves k3s out of the way",
            "sudoedit " + file + " && sudo systemctl restart " + std::string(program_.server_service)}};
 }
 
@@ -586,42 +629,40 @@ DoctorStep There::addresses() {
     if (is_own(address)) own.push_back(printable(address, 80));
   }
   const std::string list = "agents are told " + join(*told);
-  const std::string leave = " after their first contact, past the ledger, and come back to it only when nothing answers "
-                            "there: it would see few registrations and no tunnels (in enforce mode it tells its own address)";
+  const std::string leave =
+      " after their first contact, past the ledger, and come back to it only when nothing answers "
+      "there: it would see few registrations and no tunnels (in enforce mode it tells its own address)";
   if (ours.empty() && own.empty())
-    return warn(list + ": let the ledger be what answers there (say where agents find it with --agents-use)", advertise());
+    return warn(list + ": let the ledger be what answers there (say where agents find it with --agents-use)",
+                advertise());
   if (ours.empty()) return warn(list + ", this server's own: there they go" + leave, advertise());
   if (others.empty()) return ok(list + ": the ledger");
   return fail(list + "; not the ledger's: " + join(others) + ". There they go" + leave, advertise());
 }
 
+// The ledger has the adopted names and takes those of its upstreams' certificates over while it runs.
 DoctorStep There::names() {
-  const auto has = [this](const std::string& name) {
-    return std::find(options_.listener_names.begin(), options_.listener_names.end(), name) != options_.listener_names.end();
-  };
-  static const std::set<std::string, std::less<>> kAlways = {
-      "127.0.0.1", "::1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
-      "kubernetes.default.svc.cluster.local"};
-  std::vector<std::string> missing;
-  const std::vector<CertificateFacts> shown = read_certificates(chain_);
-  if (shown.empty()) return skip("not known");
-  for (const std::string& name : shown.front().names)
-    if (!has(name) && !kAlways.contains(name)) missing.push_back(printable(name, 253));
+  std::set<std::string, std::less<>> known(options_.listener_names.begin(), options_.listener_names.end());
+  for (const CertificateFacts& facts : read_certificates(chain_)) {
+    known.insert(facts.names.begin(), facts.names.end());
+    break;  // the leaf
+  }
   std::vector<std::string> unnamed;
-  for (const std::string& text : options_.agents_use)
-    if (const auto place = HostPort::parse(text, program_.usual_port); place && !has(place->host) && !kAlways.contains(place->host))
-      unnamed.push_back(place->host);
   std::string options;
-  for (const std::string& name : unnamed) options += " --tls-san " + shell_word(name);
-  if (!unnamed.empty())
-    return warn("agents that verify " + join(unnamed) + " would not trust the ledger's certificate, which has the adopted "
-                "names, unless it is told (its --advertise-address is named by itself)",
-                {{"name it", "ledger serve" + options + " ..."}});
-  if (!missing.empty())
-    return warn("its certificate has names that the ledger's would not have: " + join(missing),
-                {{"run `ledger adopt` again (it adds names that came since), or name those that agents use",
-                  "ledger serve --tls-san " + shell_word(missing.front()) + " ..."}});
-  return ok("the ledger's certificate will have all " + std::to_string(shown.front().names.size()) + " names that its has");
+  for (const std::string& text : options_.agents_use) {
+    const Result<HostPort> place = HostPort::parse(text, program_.usual_port);
+    if (!place || known.contains(place->host)) continue;
+    unnamed.push_back(printable(place->host, 253));
+    options += " --tls-san " + shell_word(place->host);
+  }
+  if (unnamed.empty())
+    return ok("the ledger's certificate will have the adopted names and those of this server's: " +
+              std::to_string(known.size()));
+  return warn(
+      "agents that verify " + join(unnamed) +
+          " would not trust the ledger's certificate, which has the adopted names and those of this server's, "
+          "unless it is told (its --advertise-address is named by itself)",
+      {{"name it", "ledger serve" + options + " ..."}});
 }
 
 // ---- All of it -----------------------------------------------------------------------------------------------
@@ -637,8 +678,8 @@ void scrub(DoctorStep& step, const Secret& secret) {
 }  // namespace
 
 std::size_t AdoptCheckReport::count(Outcome outcome) const {
-  return static_cast<std::size_t>(
-      std::count_if(items.begin(), items.end(), [outcome](const auto& item) { return item.step.outcome == outcome; }));
+  return static_cast<std::size_t>(std::count_if(
+      items.begin(), items.end(), [outcome](const auto& item) { return item.step.outcome == outcome; }));
 }
 
 AdoptCheckReport examine_adoption(const AdoptCheckOptions& options,

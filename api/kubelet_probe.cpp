@@ -236,6 +236,10 @@ bool KubeletProbe::start(const std::string& node, std::function<void(const Probe
     ProbeResult result;
     if (const auto connection = tunnels_.dial_kubelet(node, &result.tunnel)) {
       Probe(*connection, began + at_most_, result).run(server_ca_pem_, node);
+    } else if (result.tunnel && !result.tunnel->upstream.empty()) {
+      result.outcome = Outcome::passed_on;
+      result.detail = "the tunnel ends at the upstream " + result.tunnel->upstream +
+                      ", which can ask: kubectl get --raw /api/v1/nodes/" + node + "/proxy/healthz";
     } else if (result.tunnel) {
       result.outcome = Outcome::timed_out;
       result.detail = "the agent takes no messages";
@@ -257,12 +261,15 @@ std::string_view name_of(Outcome outcome) {
     case Outcome::no_kubelet: return "no_kubelet";
     case Outcome::tunnel_ended: return "tunnel_ended";
     case Outcome::timed_out: return "timed_out";
+    case Outcome::passed_on: return "passed_on";
   }
   fatal("an Outcome without a name");
 }
 
 json::object to_json(const OpenTunnel& tunnel) {
-  return {{"session", tunnel.session}, {"since", tunnel.since.to_string()}, {"source", tunnel.source}};
+  json::object out{{"session", tunnel.session}, {"since", tunnel.since.to_string()}, {"source", tunnel.source}};
+  if (!tunnel.upstream.empty()) out["upstream"] = tunnel.upstream;
+  return out;
 }
 
 json::object to_json(const ProbeResult& result) {

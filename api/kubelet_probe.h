@@ -29,6 +29,7 @@ struct ProbeResult {
     no_kubelet,    // somebody took the connection, but spoke no TLS or no HTTP, or hung up
     tunnel_ended,  // the tunnel went down meanwhile
     timed_out,
+    passed_on,  // the tunnel ends at an upstream, which can ask its kubelet; we only carry it
   };
   struct Certificate {
     std::string subject, serial;  // serial as certificate_issued has it

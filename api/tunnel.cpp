@@ -87,7 +87,7 @@ void AgentTunnel::attach(TunnelSend send) {
   }
   const std::lock_guard lock(table_->mutex);
   auto& sessions = table_->of_node[node_];
-  sessions.push_front({{closed_.request_id, closed_.source, Time::now()}, weak_from_this()});
+  sessions.push_front({{closed_.request_id, closed_.source, Time::now(), closed_.upstream}, weak_from_this()});
   if (sessions.size() > kMaxSessionsOfNode) sessions.pop_back();
 }
 

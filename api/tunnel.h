@@ -30,6 +30,7 @@ struct OpenTunnel {
   std::string session;  // request id of its tunnel_opened
   std::string source;   // where the agent calls from
   Time since;
+  std::string upstream{};  // that it was passed on to; empty: it ends here
 };
 
 // One connection to the kubelet, through a tunnel. For one thread; letting it go tells the agent to hang up.

@@ -366,30 +366,44 @@ asio::awaitable<Result<UpstreamAnswer>> Upstreams::State::ask_on(UpstreamLink& l
     co_return Error{Errc::io, "the upstream " + link.upstream + " does not take the request: " + error.message()};
   UpstreamAnswer answer;
   answer.upstream = link.upstream;
-  http::response_parser<http::string_body> parser;
-  parser.header_limit(kHeadBytes);
-  parser.body_limit(options.answer_bytes);
-  parser.eager(true);
-  parser.skip(is_head);
-  while (!parser.is_done()) {
+  std::optional<http::response_parser<http::string_body>> parsing;
+  const auto begin = [&] {
+    parsing.emplace();
+    parsing->header_limit(kHeadBytes);
+    parsing->body_limit(options.answer_bytes);
+    parsing->eager(true);
+    parsing->skip(is_head);
+    answer.raw.clear();
+  };
+  begin();
+  while (true) {
+    if (!link.in.empty()) {
+      const std::size_t used = parsing->put(asio::buffer(link.in), error);
+      if (error && error != http::error::need_more)
+        co_return Error{Errc::io, "the upstream " + link.upstream + " answered what is no HTTP: " + error.message()};
+      answer.raw.append(link.in, 0, used);
+      link.in.erase(0, used);
+      const bool is_interim = parsing->is_done() && parsing->get().result_int() < 200;
+      if (is_interim) {
+        begin();
+        continue;
+      }
+      if (parsing->is_done()) break;
+    }
     char buffer[kReadBytes];
     const auto into = asio::buffer(buffer);
     std::tie(error, bytes) = co_await link.stream.async_read_some(into, kAwait);
-    const bool ended = error == asio::error::eof || error == ssl::error::stream_truncated;
-    if (ended && parser.is_header_done() && parser.need_eof()) {
-      parser.put_eof(error);
+    // Only an end that the upstream itself has said is one.
+    if (error == asio::error::eof && parsing->is_header_done() && parsing->need_eof()) {
+      parsing->put_eof(error);
       if (!error) break;
     }
     if (error)
       co_return Error{Errc::io, "the upstream " + link.upstream + " broke off its answer: " + error.message()};
     *nothing_came = false;
     link.in.append(buffer, bytes);
-    const std::size_t used = parser.put(asio::buffer(link.in), error);
-    if (error && error != http::error::need_more)
-      co_return Error{Errc::io, "the upstream " + link.upstream + " answered what is no HTTP: " + error.message()};
-    answer.raw.append(link.in, 0, used);
-    link.in.erase(0, used);
   }
+  auto& parser = *parsing;
   const auto& message = parser.get();
   answer.status = static_cast<int>(message.result_int());
   for (const auto& field : message)

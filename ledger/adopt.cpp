@@ -317,7 +317,9 @@ class Source {
       else
         left_out.push_back(name);
     }
-    if (!left_out.empty()) report->notes.push_back("not taken, and not needed now: " + joined(left_out, ", "));
+    if (!left_out.empty())
+      report->notes.push_back("not there, and needed only in front of a running server (ledger serve --upstream): " +
+                              joined(left_out, ", "));
     if (!has("token"))
       report->notes.push_back("there is no token file to compare with cred/passwd; it is made anew");
     report->has_node_passwd = is_there(report->server_dir / "cred" / "node-passwd");

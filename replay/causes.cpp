@@ -88,7 +88,7 @@ constexpr Rule kOrder[] = {
     {"RESTORED, machines anew", rules::machines_newer_than_memory, "a restore explains a new password better than chance"},
     {"EPHEMERAL at first", rules::lost_by_the_servers_node, "the server kept its store: its machine was not rebuilt"},
     {"REBUILT", rules::rebuilt, "one machine, nothing alive; rests on absence"},
-    {"UNKNOWN own, upstream", rules::upstream_refuses_its_own, "its memory changed where nobody watched"},
+    {"UNKNOWN own of an upstream", rules::upstream_refuses_its_own, "its memory changed where nobody watched"},
     {"UNKNOWN own", rules::own_password_undecided, "what is left of the mismatches, by what can still be said"},
     {"UNKNOWN restored", rules::after_restore_undecided, "likewise"},
     {"UNKNOWN elsewhere", rules::known_elsewhere_undecided, "likewise"},

@@ -1,5 +1,7 @@
 #include "replay/claims.h"
 
+#include "ledger/disagreement.h"
+
 namespace ledger::replay {
 
 // What an accepted certificate says is the principal; of one that is not accepted it is "(unknown)".
@@ -39,6 +41,8 @@ std::string_view name_of(NameIs name) {
 bool is_bare_claim(const Record& record) {
   if (name_is(record) != NameIs::claimed) return false;
   const Kind kind = record.kind();
+  // An upstream refused it, and here it is valid.
+  if (kind == Kind::token_rejected && disagreement_of(record) == Disagreement::upstream_refused) return false;
   return kind == Kind::token_rejected || kind == Kind::tls_failed ||
          (kind == Kind::request_rejected && record.auth.token.empty() && record.auth.serial.empty());
 }

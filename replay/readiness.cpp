@@ -1,62 +1,62 @@
 #include "replay/readiness.h"
 
 #include <algorithm>
-#include <map>
 #include <set>
 
+#include "ledger/decision.h"
 #include "replay/export.h"
 
 namespace ledger::replay {
 namespace {
 
-class Review {
- public:
-  void look_at(const Record& record) {
-    if (is_imported(record)) return;
-    const bool lives = as<TunnelOpened>(record) != nullptr || as<NodeObjectCreated>(record) != nullptr;
-    if (lives && !record.node.empty()) seen_.insert(record.node);
-    if (as<NodeObjectDeleted>(record) != nullptr) seen_.erase(record.node);
-    if (!is_upstreams(record) || record.would_have.empty()) return;
-    ++upstream_records_;
-    const Disagreement what = disagreement_of(record);
-    // It has another password now, and so have we: the next request is judged alike.
-    const bool settles = as<BindingChanged>(record) != nullptr;
-    if (what != Disagreement::none) {
-      if (settles) settled_.insert(record.node);
-      if (settles) open_.erase(record.node);
-      if (!settles) open_[record.node] = {record.node, what, record.would_have, record.answered, record.seq};
-    } else if (record.answered != 0 && !record.node.empty() && open_.erase(record.node) > 0) {
-      settled_.insert(record.node);
-    }
-  }
+using Names = std::set<std::string, std::less<>>;
 
-  void finish(const std::set<std::string, std::less<>>& bound, Readiness* readiness) const {
-    readiness->upstream_records = upstream_records_;
-    for (const auto& [node, disagreement] : open_) readiness->open.push_back(disagreement);
-    readiness->settled = static_cast<std::uint64_t>(
-        std::count_if(settled_.begin(), settled_.end(), [this](const auto& node) { return !open_.contains(node); }));
-    for (const std::string& node : seen_)
-      if (!bound.contains(node)) readiness->strangers.push_back(node);
-  }
+// Names that a tunnel or a Node object shows to be alive.
+Result<Names> find_alive(const EventLog& log, Time since) {
+  ExportRange range;
+  range.from.time = since;
+  const Result<Seqs> seqs = seqs_of(log, range);
+  if (!seqs) return seqs.error();
+  Names alive;
+  const Result<void> read = log.scan(seqs->from, seqs->to, [&alive](Seq, const Result<Record>& record) {
+    if (!record || is_imported(*record) || record->node.empty()) return true;
+    if (as<TunnelOpened>(*record) != nullptr || as<NodeObjectCreated>(*record) != nullptr)
+      alive.insert(record->node);
+    if (as<NodeObjectDeleted>(*record) != nullptr) alive.erase(record->node);
+    return true;
+  });
+  if (!read) return read.error();
+  return alive;
+}
 
- private:
-  std::map<std::string, OpenDisagreement, std::less<>> open_;  // by node
-  std::set<std::string, std::less<>> settled_, seen_;
-  std::uint64_t upstream_records_ = 0;
-};
+// By a later request; or by itself, where the name is bound here now to what k3s admitted: we follow it.
+Result<bool> is_settled(const EventLog& log, const DisagreementEntry& entry) {
+  if (entry.agree_since != 0) return true;
+  if (entry.which != Disagreement::upstream_admitted || entry.would_have != name_of(Ruling::refuse_mismatch))
+    return false;
+  const Result<Record> last = log.read(entry.last);
+  if (!last) return last.error();
+  const auto* verified = as<PasswordVerified>(*last);
+  const auto* stored = as<PasswordStored>(*last);
+  const Fingerprint shown = verified != nullptr ? verified->fingerprint
+                            : stored != nullptr ? stored->fingerprint
+                                                : Fingerprint();
+  const Result<std::optional<NodeState>> state = log.node(entry.node);
+  if (!state) return state.error();
+  return shown.known() && *state && (*state)->bound == shown;
+}
 
 }  // namespace
 
 bool Readiness::would_refuse() const {
-  return std::any_of(open.begin(), open.end(), [](const OpenDisagreement& one) {
-    return one.what == Disagreement::upstream_admitted;
-  });
+  return std::any_of(compared.entries.begin(), compared.entries.end(),
+                     [](const DisagreementEntry& entry) { return entry.which == Disagreement::upstream_admitted; });
 }
 
 Result<Readiness> find_readiness(const EventLog& log, Time since) {
   Readiness readiness;
   readiness.since = since;
-  std::set<std::string, std::less<>> bound;
+  Names bound;
   const Result<void> nodes = log.each_node([&](std::string_view name, const Result<NodeState>& state) {
     if (state && state->is_bound()) bound.emplace(name);
     if (state && state->held) readiness.held.emplace_back(name);
@@ -64,20 +64,23 @@ Result<Readiness> find_readiness(const EventLog& log, Time since) {
   });
   if (!nodes) return nodes.error();
   readiness.bound = bound.size();
-  ExportRange range;
-  range.from.time = since;
-  const Result<Seqs> seqs = seqs_of(log, range);
-  if (!seqs) return seqs.error();
-  Review review;
-  const Result<void> read = log.scan(seqs->from, seqs->to, [&](Seq, const Result<Record>& record) {
-    if (record)
-      review.look_at(*record);
+  Result<Disagreements> compared = disagreements(log, {.since = since});
+  if (!compared) return compared.error();
+  readiness.compared = std::move(*compared);
+  std::vector<DisagreementEntry> open;
+  for (DisagreementEntry& entry : readiness.compared.entries) {
+    const Result<bool> settled = is_settled(log, entry);
+    if (!settled) return settled.error();
+    if (*settled)
+      ++readiness.settled;
     else
-      ++readiness.unreadable;
-    return true;
-  });
-  if (!read) return read.error();
-  review.finish(bound, &readiness);
+      open.push_back(std::move(entry));
+  }
+  readiness.compared.entries = std::move(open);
+  const Result<Names> alive = find_alive(log, since);
+  if (!alive) return alive.error();
+  std::set_difference(alive->begin(), alive->end(), bound.begin(), bound.end(),
+                      std::back_inserter(readiness.strangers));
   return readiness;
 }
 

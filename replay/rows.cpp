@@ -150,11 +150,11 @@ Row row_of(const Step& step, const Facts& facts) {
   // Before the password is judged nothing ties who asks to the node but its word.
   if (row.tone == Tone::bad && as<PasswordRejected>(record) == nullptr && name_is(record) == NameIs::claimed)
     row.what += " (claimed)";
-  const bool verdict = is_refusal(record.kind()) || is_success(record) || as<BindingChanged>(record) != nullptr;
-  if (verdict && is_upstreams(record))
-    row.what += disagreement_of(record) == Disagreement::none
-                    ? " (upstream)"
-                    : fmt::format(" (upstream; we: {})", printable(record.would_have, 24));
+  if (is_upstreams(record) && disagreement_of(record) != Disagreement::none &&
+      (is_refusal(record.kind()) || is_success(record)))
+    row.what += fmt::format(" (upstream; we: {})", printable(record.would_have, 24));
+  else if (is_upstreams(record) && is_refusal(record.kind()))
+    row.what += " (upstream)";
   if (!step.own && !record.node.empty()) row.what = printable(record.node, 40) + ": " + row.what;
   if (!record.source.empty() && !is_server_wide(record.kind()))
     row.place = "from " + printable(host_of(record.source), 45);

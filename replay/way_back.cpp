@@ -43,7 +43,8 @@ void follow(const Record& record, const NodeState& before, Memory& memory) {
   } else if (as<NodeObjectDeleted>(record) != nullptr) {
     memory.forget(record.seq);
   } else if (const auto* released = as<BindingReleased>(record)) {
-    if (released->by == "node_deleted" || released->by == "sweep" || released->by == "k3s") memory.forget(record.seq);
+    if (released->by == "node_deleted" || released->by == "sweep" || released->by == "k3s")
+      memory.forget(record.seq);
   } else if (const auto* verified = as<PasswordVerified>(record)) {
     // Compared with k3s' own hash: now we know what that is of.
     if (before.bound_by_hash && memory.bound && !memory.password.known()) memory.password = verified->fingerprint;
@@ -62,17 +63,16 @@ Result<Memory> memory_of(const EventLog& log, const std::string& node) {
   Memory memory;
   NodeState state;
   std::optional<Error> unreadable;
-  const Result<void> read =
-      log.scan(Index::node, node, 1, UINT64_MAX, [&](Seq, const Result<Record>& record) {
-        if (!record) {
-          unreadable = record.error();
-          return false;
-        }
-        if (record->node != node) return true;  // it is only named there
-        follow(*record, state, memory);
-        apply(*record, state);
-        return true;
-      });
+  const Result<void> read = log.scan(Index::node, node, 1, UINT64_MAX, [&](Seq, const Result<Record>& record) {
+    if (!record) {
+      unreadable = record.error();
+      return false;
+    }
+    if (record->node != node) return true;  // it is only named there
+    follow(*record, state, memory);
+    apply(*record, state);
+    return true;
+  });
   if (!read) return read.error();
   if (unreadable) return *unreadable;
   return memory;
@@ -85,7 +85,8 @@ bool is_k3s_own(const EventLog& log, const NodeState& state) {
   if (state.bound.known() && state.rejected.fingerprint == state.bound) return false;
   const Result<Record> record = log.read(state.since);
   if (!record) return false;
-  if (const auto* imported = as<BindingImported>(*record)) return imported->origin != "log" && state.version == state.since;
+  if (const auto* imported = as<BindingImported>(*record))
+    return imported->origin != "log" && state.version == state.since;
   return is_upstreams(*record) && state.version == state.since;
 }
 
@@ -94,8 +95,9 @@ Result<void> read_modes(const EventLog& log, WayBack* way) {
     const auto* changed = record ? as<ModeChanged>(*record) : nullptr;
     if (changed == nullptr) return true;
     const bool going_on = !way->spans.empty() && way->spans.back().to == 0;
-    if (changed->mode == "enforce" && !going_on) way->spans.push_back({seq, 0, record->time, {}});
-    if (changed->mode != "enforce" && going_on) {
+    const bool ours = changed->mode != "observe";
+    if (ours && !going_on) way->spans.push_back({seq, 0, record->time, {}});
+    if (!ours && going_on) {
       way->spans.back().to = seq;
       way->spans.back().ended = record->time;
     }
@@ -119,8 +121,8 @@ std::string_view name_of(BackVerdict verdict) {
 
 std::uint64_t WayBack::count(BackVerdict verdict) const {
   if (verdict == BackVerdict::known) return known;
-  return static_cast<std::uint64_t>(
-      std::count_if(nodes.begin(), nodes.end(), [verdict](const BackNode& node) { return node.verdict == verdict; }));
+  return static_cast<std::uint64_t>(std::count_if(
+      nodes.begin(), nodes.end(), [verdict](const BackNode& node) { return node.verdict == verdict; }));
 }
 
 Result<WayBack> find_way_back(const EventLog& log, const HashStore& hashes) {
@@ -177,7 +179,8 @@ std::string describe(const BackNode& node) {
     text += fmt::format("   released in record {}, there {} (record {})", node.since, brief(node.k3s_bound),
                         node.k3s_since);
   if (node.verdict == BackVerdict::first_use)
-    text += fmt::format("   {} since record {}{}", brief(node.bound), node.since, node.has_hash ? "" : ", no hash kept");
+    text += fmt::format("   {} since record {}{}", brief(node.bound), node.since,
+                        node.has_hash ? "" : ", no hash kept");
   return text + "\n";
 }
 
@@ -190,16 +193,18 @@ std::string list(const WayBack& way, const char* heading, Wanted wanted) {
 }
 
 std::string describe_spans(const WayBack& way) {
-  if (way.mode.empty()) return "This ledger never stood in front of a k3s server: every binding since its adoption is its own.\n";
+  if (way.mode.empty())
+    return "This ledger never stood in front of a k3s server: every binding since its adoption is its own.\n";
   std::string text;
   for (const OwnSpan& span : way.spans)
     text += span.to == 0 ? fmt::format("It decides since record {}, {}.\n", span.from, span.began.to_string())
                          : fmt::format("It decided from record {}, {}, to record {}, {}.\n", span.from,
                                        span.began.to_string(), span.to, span.ended.to_string());
   if (way.spans.empty()) text = "It never decided: k3s knows every node itself.\n";
-  if (way.mode == "enforce")
-    text += "It still does: names that are bound from now on are not in this list. Look again after\n"
-            "`ledger mode observe`.\n";
+  if (!way.spans.empty() && way.spans.back().to == 0)
+    text +=
+        "It still does: names that are bound from now on are not in this list. Look again after\n"
+        "`ledger mode observe`.\n";
   return text;
 }
 
@@ -226,21 +231,27 @@ std::string commands(const WayBack& way, const std::string& flavour) {
 }  // namespace
 
 std::string render_text(const WayBack& way, const std::string& flavour) {
-  const auto is = [](BackVerdict verdict) { return [verdict](const BackNode& node) { return node.verdict == verdict; }; };
+  const auto is = [](BackVerdict verdict) {
+    return [verdict](const BackNode& node) { return node.verdict == verdict; };
+  };
   std::string text = describe_spans(way);
   text += fmt::format("{} node(s): k3s has the same binding, or needs none.\n", way.known);
-  text += list(way, "\nk3s would REFUSE these machines: it has another password for the name", is(BackVerdict::conflict));
+  text += list(way, "\nk3s would REFUSE these machines: it has another password for the name",
+               is(BackVerdict::conflict));
   text += list(way, "\nreleased here, but not there: k3s would refuse a machine with a new password",
                is(BackVerdict::released));
-  text += list(way, "\nnot known to k3s: it binds what the machine shows first, and admits it\n"
-                    "(unless it has a Secret of that name from before the log begins)",
+  text += list(way,
+               "\nnot known to k3s: it binds what the machine shows first, and admits it\n"
+               "(unless it has a Secret of that name from before the log begins)",
                is(BackVerdict::first_use));
   text += list(way, "\nheld here; k3s knows no holds and will admit whoever has, or first shows, the password",
                [](const BackNode& node) { return node.held; });
-  text += list(way, "\nnot judged: records of these nodes cannot be read (archives: --archives)", is(BackVerdict::unreadable));
+  text += list(way, "\nnot judged: records of these nodes cannot be read (archives: --archives)",
+               is(BackVerdict::unreadable));
   const std::string todo = commands(way, flavour);
   if (!todo.empty()) text += "\nwhat to do before k3s decides again\n" + todo;
-  if (todo.empty() && way.count(BackVerdict::unreadable) == 0) text += "\nnothing has to be done before k3s decides again\n";
+  if (todo.empty() && way.count(BackVerdict::unreadable) == 0)
+    text += "\nnothing has to be done before k3s decides again\n";
   return text;
 }
 

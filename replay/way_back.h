@@ -1,8 +1,8 @@
 // What k3s has to be told before a ledger in front of it goes away: which names it does not know as we do.
 //
 // k3s' own memory is followed through the log: what it decided (authority upstream), what was imported from it, and
-// that it forgets a password with its Node (k3s v1.20 and later). What we decided ourselves it never heard of. Not in the
-// log, so not known here: what somebody did to its Secrets with kubectl.
+// that it forgets a password with its Node (k3s v1.20 and later). What we decided ourselves it never heard of. Not
+// in the log, so not known here: what somebody did to its Secrets with kubectl.
 //
 // Reads the projection, and the whole history of those nodes only whose binding is of our making. Any thread.
 #pragma once
@@ -29,12 +29,12 @@ std::string_view name_of(BackVerdict verdict);
 struct BackNode {
   std::string node;
   BackVerdict verdict = BackVerdict::known;
-  bool has_hash = false;   // k3s' hash of the password bound here is kept: it can be given back as a Secret
-  bool held = false;       // k3s knows no holds
-  Fingerprint bound;       // here
-  Seq since = 0;           // the record that made it so
-  Fingerprint k3s_bound;   // there; not known where it never was seen
-  Seq k3s_since = 0;       // the record that tells
+  bool has_hash = false;  // k3s' hash of the password bound here is kept: it can be given back as a Secret
+  bool held = false;      // k3s knows no holds
+  Fingerprint bound;      // here
+  Seq since = 0;          // the record that made it so
+  Fingerprint k3s_bound;  // there; not known where it never was seen
+  Seq k3s_since = 0;      // the record that tells
 };
 
 // A stretch of the log in which we decided.
@@ -45,7 +45,7 @@ struct OwnSpan {
 
 struct WayBack {
   std::string mode;            // now, by the log; empty: it never stood in front of another server
-  std::vector<OwnSpan> spans;  // in `enforce`
+  std::vector<OwnSpan> spans;  // in `enforce`, or `alone` again
   std::uint64_t known = 0;
   std::vector<BackNode> nodes;  // all others, and those that are held, in name order
 

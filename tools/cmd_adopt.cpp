@@ -1,5 +1,5 @@
-// `ledger adopt`: takes over the identity of a k3s or RKE2 server; --check --upstream: and asks a running one whether
-// a ledger with it can stand in front of it.
+// `ledger adopt`: takes over the identity of a k3s or RKE2 server; --check --upstream: and asks a running one
+// whether a ledger with it can stand in front of it.
 
 #include <fmt/format.h>
 
@@ -29,13 +29,15 @@ constexpr const char* kFooter =
     "  ledger adopt --k3s-server-dir /var/lib/rancher/k3s/server --check     look, write nothing\n"
     "  ledger adopt --k3s-server-dir /var/lib/rancher/k3s/server\n"
     "  ledger adopt --k3s-server-dir ./copy/rke2/server --data-dir ./data --format json\n\n"
-    "In front of a running server (docs/ADOPTION.md) it is also asked, with --check, whether it fits: the same CAs, the\n"
+    "In front of a running server (docs/ADOPTION.md) it is also asked, with --check, whether it fits: the same "
+    "CAs, the\n"
     "token, certificates signed here, the front proxy, the addresses that agents are told, the names, the clock.\n"
     "  ledger adopt --check --k3s-server-dir DIR --upstream https://10.0.0.1:6443 --agents-use 10.0.0.9:6443\n"
     "  ledger adopt --check --data-dir D --upstream https://10.0.0.1:16443        what was adopted before\n\n"
     "Run it again when the k3s server's listener has got names meanwhile (agents were pointed at another name of\n"
     "it): those are added to what was adopted.\n\n"
-    "Exit status: 0 adopted, adopted before, or fit to be (--check; warnings do not count); 1 refused or failed, or\n"
+    "Exit status: 0 adopted, adopted before, or fit to be (--check; warnings do not count); 1 refused or failed, "
+    "or\n"
     "something would fail (--check); 2 wrong usage. After an\n"
     "interruption run it again: until it is through, `ledger serve` refuses to start on the directory.\n";
 
@@ -208,7 +210,10 @@ Result<void> look_at_data_dir(Arguments& arguments) {
   arguments.live.directory = arguments.data_dir;
   arguments.live.listener_names = std::move(*names);
   const Result<Secret> passwd = read_foreign_secret(std::filesystem::path(arguments.data_dir) / "cred/passwd");
-  if (!passwd) return Error{passwd.error().code, passwd.error().message + ": nothing was adopted there; name the server's directory with --k3s-server-dir"};
+  if (!passwd)
+    return Error{
+        passwd.error().code,
+        passwd.error().message + ": nothing was adopted there; name the server's directory with --k3s-server-dir"};
   if (passwd->reveal().find("rke2:") != std::string::npos) arguments.live.program = &kRke2;
   return {};
 }
@@ -252,17 +257,19 @@ void add_adopt(CLI::App& app, int& exit_code) {
                                          "Its server directory, live or a copy; or the one above");
   command->add_option("--data-dir", arguments->data_dir, "Where to, a fresh data directory (created, mode 0700)")
       ->capture_default_str();
-  auto* check = command->add_flag("--check", arguments->check, "Only look: report what does not fit, write nothing");
+  auto* check =
+      command->add_flag("--check", arguments->check, "Only look: report what does not fit, write nothing");
   api::AdoptCheckOptions& live = arguments->live;
   auto* upstream = command
                        ->add_option("--upstream", live.upstreams,
                                     "Also ask this running server, https://HOST:PORT, whether it fits (repeatable)")
                        ->needs(check);
-  command->add_option("--upstream-kube-port", live.upstream_kube_port,
-                      "Port of its kube-apiserver, where it is another one (rke2: 6443)")
+  command
+      ->add_option("--upstream-kube-port", live.upstream_kube_port,
+                   "Port of its kube-apiserver, where it is another one (rke2: 6443)")
       ->needs(upstream);
-  command->add_option("--agents-use", live.agents_use,
-                      "HOST[:PORT] at which agents will find the ledger (repeatable)")
+  command
+      ->add_option("--agents-use", live.agents_use, "HOST[:PORT] at which agents will find the ledger (repeatable)")
       ->needs(upstream);
   command->add_option("--https-port", live.listen_port, "Port that the ledger will take on this machine")
       ->needs(upstream);

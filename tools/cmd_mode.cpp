@@ -18,9 +18,11 @@ constexpr const char* kFooter =
     "  observe   the k3s server behind this one decides; what it answers goes back byte for byte and is recorded\n"
     "  enforce   this server decides and signs; whatever is not registration is forwarded to k3s\n\n"
     "Without a word it says which one it is, since when, and which upstreams answer. A change is recorded\n"
-    "(mode_changed) and needs no restart: registrations under way are finished as they were begun, those that come\n"
+    "(mode_changed) and needs no restart: registrations under way are finished as they were begun, those that "
+    "come\n"
     "meanwhile wait, at most 5 s. docs/ADOPTION.md has the whole way in and back.\n\n"
-    "Before enforce it looks at the records of the last days (--days): nodes that k3s admits and this server would\n"
+    "Before enforce it looks at the records of the last days (--days): nodes that k3s admits and this server "
+    "would\n"
     "refuse stop the change, unless --force; everything else is told.\n\n"
     "Examples:\n"
     "  ledger mode\n"
@@ -93,8 +95,10 @@ void print_mode(const json::object& mode) {
   const std::string name = text_at(mode, "mode"), since = text_at(mode, "since"), actor = text_at(mode, "actor");
   fmt::print("mode {}: {}\n", name, meaning_of(name));
   if (!since.empty())
-    fmt::print("  since      {} (record {}){}\n", since, text_at(mode, "since_seq"), actor.empty() ? "" : ", by " + actor);
-  if (text_at(mode, "running") == "false") fmt::print("  no server runs on this data directory: this is what the log says\n");
+    fmt::print("  since      {} (record {}){}\n", since, text_at(mode, "since_seq"),
+               actor.empty() ? "" : ", by " + actor);
+  if (text_at(mode, "running") == "false")
+    fmt::print("  no server runs on this data directory: this is what the log says\n");
   const json::value* upstreams = mode.if_contains("upstreams");
   if (upstreams == nullptr || !upstreams->is_array()) return;
   for (const json::value& value : upstreams->get_array()) {
@@ -121,56 +125,48 @@ int show(const Arguments& arguments) {
 
 std::string named(const std::vector<std::string>& nodes) {
   std::string text;
-  for (std::size_t i = 0; i < nodes.size() && i < kNamed; ++i) text += (i == 0 ? "" : ", ") + printable(nodes[i], 253);
+  for (std::size_t i = 0; i < nodes.size() && i < kNamed; ++i)
+    text += (i == 0 ? "" : ", ") + printable(nodes[i], 253);
   return text + (nodes.size() > kNamed ? fmt::format(" and {} more", nodes.size() - kNamed) : "");
 }
 
 json::object to_json(const replay::Readiness& readiness) {
-  json::array open;
-  for (const replay::OpenDisagreement& one : readiness.open)
-    open.push_back({{"node", one.node},
-                    {"k3s", one.what == Disagreement::upstream_admitted ? "admitted" : "refused"},
-                    {"answered", one.answered},
-                    {"would_have", one.would_have},
-                    {"seq", one.seq}});
   return {{"since", readiness.since.to_string()},
-          {"upstream_records", readiness.upstream_records},
           {"bound", readiness.bound},
-          {"disagreements", std::move(open)},
+          {"disagreements", replay::to_json(readiness.compared)},
           {"settled", readiness.settled},
           {"strangers", json::value_from(readiness.strangers)},
-          {"held", json::value_from(readiness.held)},
-          {"unreadable", readiness.unreadable}};
+          {"held", json::value_from(readiness.held)}};
 }
 
-void print_disagreements(const replay::Readiness& readiness, Disagreement what, const char* heading) {
+void print_disagreements(const replay::Readiness& readiness, Disagreement which, const char* heading) {
   std::size_t count = 0;
-  for (const replay::OpenDisagreement& one : readiness.open) {
-    if (one.what != what || ++count > kNamed) continue;
+  for (const replay::DisagreementEntry& one : readiness.compared.entries) {
+    if (one.which != which || ++count > kNamed) continue;
     if (count == 1) fmt::print("{}\n", heading);
-    fmt::print("  {:<32} k3s answered {}, we: {}   record {}\n", one.node.empty() ? "(no node)" : printable(one.node, 253),
-               one.answered, printable(one.would_have, 40), one.seq);
+    fmt::print("  {:<32} {}: k3s {}, we {}; {} request(s), last in record {}\n",
+               one.node.empty() ? "(no node)" : printable(one.node, 253), one.about, one.answered,
+               printable(one.would_have, 40), one.requests, one.last);
   }
   if (count > kNamed) fmt::print("  and {} more: ledger triage --disagreements\n", count - kNamed);
 }
 
 void print_review(const replay::Readiness& readiness) {
-  fmt::print("looked at: records since {}; {} outcomes that k3s decided; {} names are bound here\n",
-             readiness.since.to_string(), readiness.upstream_records, readiness.bound);
-  if (readiness.upstream_records == 0)
-    fmt::print("  none: nothing was compared. Let it observe through some restarts of agents first\n");
+  fmt::print(
+      "looked at: records since {}; {} requests were judged by k3s and by this server; {} names are bound here\n",
+      readiness.since.to_string(), readiness.compared.requests, readiness.bound);
+  if (readiness.compared.requests == 0)
+    fmt::print("nothing was compared: let it observe through some restarts of agents first\n");
   print_disagreements(readiness, Disagreement::upstream_admitted, "k3s admits, we would REFUSE:");
   print_disagreements(readiness, Disagreement::upstream_refused, "k3s refuses, we would admit:");
-  if (readiness.settled > 0)
-    fmt::print("{} node(s) were judged differently once, and alike since\n", readiness.settled);
+  if (readiness.settled > 0) fmt::print("{} difference(s) are settled\n", readiness.settled);
   if (!readiness.strangers.empty())
     fmt::print(
         "these live in the cluster, but never registered through here; whoever shows a password first gets\n"
         "the name, unless k3s' are taken over before (ledger import --help):\n  {}\n",
         named(readiness.strangers));
-  if (!readiness.held.empty()) fmt::print("held here, will be refused: {}\n", named(readiness.held));
-  if (readiness.unreadable > 0)
-    fmt::print("{} record(s) could not be read (archives, or damage: ledger verify)\n", readiness.unreadable);
+  if (!readiness.held.empty())
+    fmt::print("held here: only the bound password gets in, no other: {}\n", named(readiness.held));
 }
 
 Result<replay::Readiness> review(const Arguments& arguments) {
@@ -184,8 +180,10 @@ Result<replay::Readiness> review(const Arguments& arguments) {
 Result<json::object> change(const Arguments& arguments) {
   Result<api::OperatorClient> client = connect(arguments);
   if (!client)
-    return Error{client.error().code, client.error().message + "; a server is started in a mode with `ledger serve "
-                                                               "--upstream URL --mode " + arguments.wanted + "`"};
+    return Error{client.error().code, client.error().message +
+                                          "; a server is started in a mode with `ledger serve "
+                                          "--upstream URL --mode " +
+                                          arguments.wanted + "`"};
   const json::object body{{"mode", arguments.wanted}, {"reason", arguments.reason}, {"actor", arguments.actor}};
   return api::object_in(client->post("/ledger/v1/mode", json::serialize(body)));
 }
@@ -201,7 +199,8 @@ void print_change(const json::object& done, const std::string& wanted) {
         "  ledger state export --format way-back      what k3s must be told first\n"
         "  ledger mode observe --reason \"...\"\n");
   else
-    fmt::print("what k3s does not know of the time when this server decided: ledger state export --format way-back\n");
+    fmt::print(
+        "what k3s does not know of the time when this server decided: ledger state export --format way-back\n");
 }
 
 int switch_to(Arguments& arguments) {
@@ -215,7 +214,8 @@ int switch_to(Arguments& arguments) {
     out["review"] = to_json(*readiness);
     stop = readiness->would_refuse() && !arguments.force;
   } else if (arguments.wanted == "enforce" && !arguments.is_json()) {
-    fmt::print("the records were not looked at: they are on the server's machine (there: ledger mode enforce --check)\n");
+    fmt::print(
+        "the records were not looked at: they are on the server's machine (there: ledger mode enforce --check)\n");
   }
   int status = stop ? 1 : 0;
   if (!stop && !arguments.check) {
@@ -226,9 +226,10 @@ int switch_to(Arguments& arguments) {
   }
   if (arguments.is_json()) fmt::print("{}\n", json::serialize(out));
   if (stop && !arguments.is_json())
-    return fail({Errc::conflict, std::string(arguments.check ? "enforce would refuse" : "not changed: enforce would refuse") +
-                                     " nodes that k3s admits; ledger replay --node <name> says why, --force changes "
-                                     "the mode all the same"});
+    return fail({Errc::conflict,
+                 std::string(arguments.check ? "enforce would refuse" : "not changed: enforce would refuse") +
+                     " nodes that k3s admits; ledger replay --node <name> says why, --force changes "
+                     "the mode all the same"});
   return status;
 }
 

@@ -186,6 +186,7 @@ std::string probe_meaning(const std::string& outcome, const std::string& detail)
   if (outcome == "tunnel_ended")
     return "the tunnel ended while it was asked: " + detail +
            "\n  an agent that does not allow port 10250 ends it (a kubelet on another port?)";
+  if (outcome == "passed_on") return "its agent is alive; " + detail;
   return "the tunnel is open, but nothing came back: " + detail +
          "\n  the agent hangs, or its machine vanished a moment ago; ask again in a minute";
 }

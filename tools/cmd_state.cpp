@@ -1,5 +1,5 @@
-// `ledger state export`: who is bound to what, in k3s' own forms where the ledger holds what they need, and what k3s
-// has to be told before it decides again.
+// `ledger state export`: who is bound to what, in k3s' own forms where the ledger holds what they need, and what
+// k3s has to be told before it decides again.
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -17,14 +17,17 @@ namespace ledger::tools {
 namespace {
 
 constexpr const char* kFooter =
-    "secrets      Secrets as k3s v1.20 and later (and RKE2) keep them, for `kubectl apply -f`. Needs k3s' hash of the\n"
+    "secrets      Secrets as k3s v1.20 and later (and RKE2) keep them, for `kubectl apply -f`. Needs k3s' hash of "
+    "the\n"
     "             bound password: imported ones are kept; `ledger serve --keep-k3s-hash` makes the others, one at\n"
     "             each node's next registration. They can be attacked offline: keep the file to yourself.\n"
-    "node-passwd  k3s v1.17 to v1.19 keep clear-text passwords. The ledger has only fingerprints, which do not give\n"
+    "node-passwd  k3s v1.17 to v1.19 keep clear-text passwords. The ledger has only fingerprints, which do not "
+    "give\n"
     "             passwords back: this prints no line, and names every bound node on standard error. A k3s server\n"
     "             of these releases binds each name anew at its agent's next registration.\n"
     "json         every node's state; no hashes.\n"
-    "way-back     what has to be done before a k3s server behind this one decides again: names that it has bound to\n"
+    "way-back     what has to be done before a k3s server behind this one decides again: names that it has bound "
+    "to\n"
     "             another password (it would refuse them), those it does not know, and the commands.\n"
     "             way-back-json: the same for programs.\n\n"
     "Examples:\n"
@@ -64,7 +67,9 @@ bool k3s_needs(replay::BackVerdict verdict) {
   return verdict == replay::BackVerdict::conflict || verdict == replay::BackVerdict::first_use;
 }
 
-bool put(std::string_view text, std::FILE* out) { return std::fwrite(text.data(), 1, text.size(), out) == text.size(); }
+bool put(std::string_view text, std::FILE* out) {
+  return std::fwrite(text.data(), 1, text.size(), out) == text.size();
+}
 
 Result<replay::StateReport> write_way_back(const Arguments& arguments, const replay::WayBack& way, std::FILE* out) {
   const std::string text = arguments.format == "way-back" ? replay::render_text(way, arguments.flavour)

@@ -50,6 +50,23 @@ TEST(RenderText, ReadsLikeAStory) {
           "\n                 ledger node accept rpi-07 --fingerprint 77e0c1b5 --reason \"machine rebuilt\"\n"));
 }
 
+// Who decided, what we would have said, and what became of the upstream where it bears on a refusal.
+TEST(RenderText, TellsWhoDecided) {
+  const std::string forgot = to_text(explain(scenario("observed-upstream-forgot", "web-2")));
+  EXPECT_THAT(forgot, HasSubstr("password verified                   #a41c")) << "what is as it should be needs no author";
+  EXPECT_THAT(forgot, HasSubstr("REFUSED 403 password differs (upstream; we: admit_known)"));
+  EXPECT_THAT(forgot, Not(HasSubstr("10.0.0.1:6443 lost"))) << "every request had its verdict";
+  const std::string down = to_text(explain(scenario("observed-upstream-down", "web-2")));
+  EXPECT_THAT(down, HasSubstr("upstream 10.0.0.1:6443 lost: connection refused"));
+  EXPECT_THAT(down, HasSubstr("REFUSED upstream unavailable"));
+  const std::string modes = to_text(explain(scenario("mode-there-and-back", "web-2")));
+  EXPECT_THAT(modes, HasSubstr("mode enforce by root@srv-1"));
+  EXPECT_THAT(modes, HasSubstr("mode observe by root@srv-1"));
+  EXPECT_THAT(modes, HasSubstr("REFUSED 403 password differs (upstream)"));
+  EXPECT_THAT(modes, HasSubstr("REFUSED 403 password differs        #77e0")) << "ours in between";
+  EXPECT_THAT(to_text(explain(scenario("enforced-without-its-upstream", "web-2"))), Not(HasSubstr("(upstream")));
+}
+
 TEST(RenderText, FitsItsWidth) {
   for (const std::size_t width : {80, 100, 140}) {
     const History history = scenario("dupname-three-localhosts", "localhost");

@@ -23,7 +23,9 @@ class Story {
  public:
   Story() { std::filesystem::create_directories(dir_ / "cred"); }
 
-  Seq mode(const std::string& mode) { return add(ModeChanged{.mode = mode, .from = {}, .upstreams = {}, .actor = "op"}, ""); }
+  Seq mode(const std::string& mode) {
+    return add(ModeChanged{.mode = mode, .from = {}, .upstreams = {}, .actor = "op"}, "");
+  }
   Seq ours(Event event, const std::string& node) { return add(std::move(event), node); }
   Seq k3s(Event event, const std::string& node, std::int64_t answered = 200) {
     return add(std::move(event), node, [&](Record& record) {
@@ -120,7 +122,8 @@ TEST(WayBack, AnAcceptedPasswordIsNotWhatK3sHas) {
   story.k3s(PasswordStored{.fingerprint = password('a')}, "web-1");
   story.k3s(PasswordStored{.fingerprint = password('d')}, "web-2");
   story.mode("enforce");
-  story.ours(BindingChanged{.actor = "op", .by = "operator_accept", .from = password('a'), .to = password('b')}, "web-1");
+  story.ours(BindingChanged{.actor = "op", .by = "operator_accept", .from = password('a'), .to = password('b')},
+             "web-1");
   const WayBack way = story.way();
   ASSERT_EQ(way.nodes.size(), 1U);
   EXPECT_EQ(way.nodes[0].verdict, BackVerdict::conflict);
@@ -231,7 +234,8 @@ TEST(WayBack, JsonHasTheCommandAndNoHash) {
   story.mode("observe");
   story.k3s(PasswordStored{.fingerprint = password('a')}, "web-1");
   story.mode("enforce");
-  story.ours(BindingChanged{.actor = "op", .by = "operator_accept", .from = password('a'), .to = password('b')}, "web-1");
+  story.ours(BindingChanged{.actor = "op", .by = "operator_accept", .from = password('a'), .to = password('b')},
+             "web-1");
   story.keep_hash("web-1", password('b'));
   const std::string text = render_json(story.way(), "k3s");
   const boost::json::object way = boost::json::parse(text).as_object();

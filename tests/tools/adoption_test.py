@@ -239,7 +239,9 @@ class InAndBack(Case):
         return out + error
 
     def mode(self, *arguments, expected=0):
-        return json.loads(self.ledger("mode", *arguments, "--format", "json", expected=expected))
+        said = self.ledger("mode", *arguments, "--format", "json", expected=expected)
+        self.assertTrue(said.startswith("{"), said)
+        return json.loads(said)
 
     def way_back(self, expected):
         out = json.loads(self.ledger("state", "export", "--format", "way-back-json", expected=expected))
@@ -251,6 +253,8 @@ class InAndBack(Case):
         self.joins("web-2")
         status, steps, _ = self.check(directory="")
         self.assertEqual(status, 0, steps)
+        self.expect(steps, "passwords", "warn", "2 names are bound in the ledger")
+        status, steps, _ = self.check()
         self.expect(steps, "passwords", "ok", "all 2 names")
         shown = self.mode()
         self.assertEqual(shown["mode"], "observe")
@@ -258,7 +262,8 @@ class InAndBack(Case):
         self.assertEqual(self.way_back(0), ({"mode": "observe", "decided": [], "known": 2, "nodes": []}, {}))
 
         review = self.mode("enforce", "--check")["review"]
-        self.assertEqual((review["bound"], review["disagreements"], review["strangers"]), (2, [], []))
+        self.assertEqual((review["bound"], review["disagreements"]["entries"], review["strangers"]), (2, [], []))
+        self.assertGreater(review["disagreements"]["requests"], 0)
         self.assertEqual(self.mode()["mode"], "observe")
         changed = self.mode("enforce", "--reason", "it agrees")
         self.assertEqual((changed["from"], changed["mode"]), ("observe", "enforce"))
@@ -298,15 +303,16 @@ class InAndBack(Case):
     def test_enforce_is_not_begun_while_it_would_refuse_whom_k3s_admits(self):
         self.start()
         self.joins("web-1")
-        self.ledger("node", "hold", "web-1", "--reason", "looked at")
+        self.ledger("token", "rotate", "agent", "--reason", "a mistake: k3s knows nothing of it")
         self.joins("web-1")
         review = self.mode("enforce", expected=1)["review"]
-        self.assertEqual([(one["node"], one["k3s"], one["would_have"]) for one in review["disagreements"]],
-                         [("web-1", "admitted", "refuse_held")])
+        self.assertEqual({(one["upstream_did"], one["would_have"]) for one in review["disagreements"]["entries"]},
+                         {("admitted", "refuse_token")})
         self.assertIn("--force", self.ledger("mode", "enforce", expected=1))
         self.assertEqual(self.mode()["mode"], "observe")
         self.assertEqual(self.mode("enforce", "--force")["mode"], "enforce")
-        self.refused("web-1")
+        status, said = self.agent("web-1")
+        self.assertEqual(status, 1, said)
 
     def test_without_a_server_the_log_says_the_mode(self):
         self.start("enforce")

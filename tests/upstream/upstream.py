@@ -272,6 +272,68 @@ def part_identical(args):
         need(verify.returncode == 0, "ledger verify: " + verify.stdout + verify.stderr)
 
 
+def store_of(world):
+    """Which password the upstream has for each name."""
+    lines = (world.k3s.dir / "cred/node-passwd").read_text().splitlines()
+    return {line.split(",")[1]: line.split(",")[0] for line in lines if line}
+
+
+def bound_at(records, marks):
+    """The fold of the log, by hand: for each mark, what every name was bound to when its record was written."""
+    bound, seen = {}, []
+    for record in records:
+        kind, node = record["kind"], record.get("node", "")
+        if kind in ("password_stored", "password_verified"):
+            bound[node] = record["fingerprint"]
+        elif kind == "binding_changed":
+            bound[node] = record["to"]
+        if kind == "password_stored" and node in marks:
+            seen.append(dict(bound))
+    return seen
+
+
+def part_memory(args):
+    """Machines that overlap ask for few names with few passwords, and names are set free where nobody watches: what the log has as bound is what
+    the upstream has in its file, after every round, for every name that somebody was admitted to."""
+    rounds, threads, names, passwords = (200, 16, 8, 4) if args.full else (12, 8, 5, 3)
+    chance = random.Random(20261123)
+    with World(args, "observe") as world, concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        def ask(name, password, side=None):
+            return world.ask(side or world.front, "GET", "/v1-k3s/serving-kubelet.crt", world.node_headers(name, password))[0]
+
+        for number in range(passwords):
+            need(ask("known-%d" % number, "pw-%d" % number) == 200, "a new name was not admitted")
+        snapshots, forgotten, refused = [], 0, 0
+        for turn in range(rounds):
+            for name in list(store_of(world)):
+                if name.startswith("web-") and chance.random() < 0.3:
+                    status = world.ask(world.k3s, "DELETE", "/api/v1/nodes/" + name, certificate=world.admin)[0]
+                    need(status == 200, "the node was not deleted: %d" % status)
+                    forgotten += 1
+            wanted = [("web-%d" % chance.randrange(names), "pw-%d" % chance.randrange(passwords)) for _ in range(threads)]
+            statuses = list(pool.map(lambda pair: ask(*pair), wanted))
+            need(set(statuses) <= {200, 403}, "answers %s" % statuses)
+            refused += statuses.count(403)
+            admitted = {name for (name, _), status in zip(wanted, statuses) if status == 200}
+            need(ask("mark-%d" % turn, "pw-0") == 200, "a new name was not admitted")
+            store = store_of(world)
+            snapshots.append({name: store[name] for name in admitted})
+        need(world.front.stop() == 0, "the ledger did not stop in order")
+        records = world.front.records()
+        fold = bound_at(records, {"mark-%d" % turn for turn in range(rounds)})
+        need(len(fold) == rounds, "%d rounds of %d are in the log" % (len(fold), rounds))
+        of_password = {"pw-%d" % number: fold[0]["known-%d" % number] for number in range(passwords)}
+        for turn, (snapshot, bound) in enumerate(zip(snapshots, fold)):
+            for name, password in snapshot.items():
+                need(bound.get(name) == of_password[password], "round %d: %s is bound to %s upstream, and to another in the log" % (turn, name, password))
+        outside = sum(record["kind"] == "binding_changed" and record["by"] == "outside" for record in records)
+        need(outside > 0 and refused > 0, "nothing was tried: %d changed outside, %d refused" % (outside, refused))
+        verify = subprocess.run([args.ledger, "verify", "--data-dir", str(world.front.data)], capture_output=True, text=True)
+        need(verify.returncode == 0, "ledger verify: " + verify.stdout + verify.stderr)
+        report("memory", "%d rounds of %d overlapping requests for %d names: %d names set free unseen, %d refusals, %d seen as changed outside; after "
+               "every round the log has what the upstream has" % (rounds, threads, names, forgotten, refused, outside))
+
+
 def part_latency(args):
     """A new connection per request, as agents make them; direct and through us by turns, and the CPU of both processes."""
     blocks, size = (30, 50) if args.full else (4, 30)
@@ -855,7 +917,7 @@ def part_switch(args):
 
 # ----------------------------------------------------------------------------------------------------------------------
 
-PARTS = {"identical": part_identical, "latency": part_latency, "outage": part_outage, "ill": part_ill_upstream, "agents": part_agents, "spoof": part_spoof,
+PARTS = {"identical": part_identical, "memory": part_memory, "latency": part_latency, "outage": part_outage, "ill": part_ill_upstream, "agents": part_agents, "spoof": part_spoof,
          "smuggling": part_smuggling, "bulk": part_bulk, "watch": part_watch, "upgrades": part_upgrades, "switch": part_switch}
 
 

@@ -473,6 +473,9 @@ def part_ill_upstream(args):
 def part_agents(args):
     for mode in ("observe", "enforce"):
         with World(args, mode) as world:
+            world.k3s.stop()
+            world.k3s.options["advertise"] = "127.0.0.1:%d" % world.front.port  # or the tunnels go past us
+            world.k3s.start()
             agents = world.dir / "agents"
             for generation in GENERATIONS:
                 name = "web-" + generation.lower()

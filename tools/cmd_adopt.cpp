@@ -29,17 +29,15 @@ constexpr const char* kFooter =
     "  ledger adopt --k3s-server-dir /var/lib/rancher/k3s/server --check     look, write nothing\n"
     "  ledger adopt --k3s-server-dir /var/lib/rancher/k3s/server\n"
     "  ledger adopt --k3s-server-dir ./copy/rke2/server --data-dir ./data --format json\n\n"
-    "In front of a running server (docs/ADOPTION.md) it is also asked, with --check, whether it fits: the same "
-    "CAs, the\n"
-    "token, certificates signed here, the front proxy, the addresses that agents are told, the names, the clock.\n"
+    "To stand in front of a running server (docs/ADOPTION.md), ask it with --check whether that would work: CAs,\n"
+    "token, certificates signed here, front proxy, the addresses that agents are told, names, clock.\n"
     "  ledger adopt --check --k3s-server-dir DIR --upstream https://10.0.0.1:6443 --agents-use 10.0.0.9:6443\n"
     "  ledger adopt --check --data-dir D --upstream https://10.0.0.1:16443        what was adopted before\n\n"
     "Run it again when the k3s server's listener has got names meanwhile (agents were pointed at another name of\n"
     "it): those are added to what was adopted.\n\n"
-    "Exit status: 0 adopted, adopted before, or fit to be (--check; warnings do not count); 1 refused or failed, "
-    "or\n"
-    "something would fail (--check); 2 wrong usage. After an\n"
-    "interruption run it again: until it is through, `ledger serve` refuses to start on the directory.\n";
+    "Exit status: 0 adopted, adopted before, or fit to be (--check; warnings do not count); 1 refused or failed,\n"
+    "or something would fail (--check); 2 wrong usage. After an interruption run it again: until it is through,\n"
+    "`ledger serve` refuses to start on the directory.\n";
 
 constexpr std::size_t kColumns = 100;
 
@@ -260,10 +258,10 @@ void add_adopt(CLI::App& app, int& exit_code) {
   auto* check =
       command->add_flag("--check", arguments->check, "Only look: report what does not fit, write nothing");
   api::AdoptCheckOptions& live = arguments->live;
-  auto* upstream = command
-                       ->add_option("--upstream", live.upstreams,
-                                    "Also ask this running server, https://HOST:PORT, whether it fits (repeatable)")
-                       ->needs(check);
+  auto* upstream =
+      command
+          ->add_option("--upstream", live.upstreams, "Also ask this running server, https://HOST:PORT (repeatable)")
+          ->needs(check);
   command
       ->add_option("--upstream-kube-port", live.upstream_kube_port,
                    "Port of its kube-apiserver, where it is another one (rke2: 6443)")

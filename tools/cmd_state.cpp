@@ -135,7 +135,8 @@ void name_left_out(const Arguments& arguments, const replay::StateReport& report
 
 int run(const Arguments& arguments) {
   const bool to_file = !arguments.output.empty() && arguments.output != "-";
-  const Result<replay::StateReport> report = to_file ? write_file_of_state(arguments) : write_state(arguments, stdout);
+  const Result<replay::StateReport> report =
+      to_file ? write_file_of_state(arguments) : write_state(arguments, stdout);
   if (!report) return fail(report.error());
   if (report->left_out.empty()) return 0;
   if (arguments.is_way_back()) return 1;  // it has said why
@@ -159,7 +160,7 @@ void add_state(CLI::App& app, int& exit_code) {
       ->check(CLI::IsMember({"k3s", "rke2"}))
       ->capture_default_str();
   what->add_flag("--only-missing", arguments->only_missing,
-                 "Only nodes that the k3s server behind this one does not have like this, by the log");
+                 "Only nodes that the k3s server behind this one does not know so");
   what->add_option("--archives", arguments->archives, kArchivesHelp);
   what->add_option("--output", arguments->output, "File to write, mode 0600 (default: standard output)");
   what->callback([arguments, &exit_code] { exit_code = run(*arguments); });

@@ -160,11 +160,10 @@ asio::awaitable<bool> Forwarding::say(const char* bytes, std::size_t size) {
 asio::awaitable<Result<std::string>> Forwarding::ask(AnswerParser& answer) {
   const std::string& method = head_->method;
   const bool repeatable = !has_body_ && (method == "GET" || method == "HEAD" || method == "OPTIONS");
-  const unsigned version = client_.parser.get().version();
   const bool on_kube = passage_->plane == Plane::kubernetes;
   const std::string lines = framing();
-  const std::string text = upstream_head(*head_, version, passage_->as, lines, on_kube);
-  Reuse reuse = version < 11 || is_upgrade_ ? Reuse::no : repeatable ? Reuse::yes : Reuse::fresh_only;
+  const std::string text = upstream_head(*head_, passage_->as, lines, on_kube);
+  Reuse reuse = head_->version < 11 || is_upgrade_ ? Reuse::no : repeatable ? Reuse::yes : Reuse::fresh_only;
   while (true) {
     Result<LinkPtr> link = co_await upstreams_->acquire(passage_->plane, passage_->as, reuse);
     if (!link) co_return link.error();
@@ -235,7 +234,7 @@ asio::awaitable<ForwardEnd> Forwarding::run() {
   const auto self = shared_from_this();
   const auto length = client_.parser.content_length();
   has_body_ = client_.parser.chunked() || (length && *length > 0);
-  is_upgrade_ = !has_body_ && client_.parser.get().version() >= 11 && client_.parser.upgrade();
+  is_upgrade_ = !has_body_ && head_->version >= 11 && client_.parser.upgrade();
   client_.stop = [weak = weak_from_this()] {
     if (const auto alive = weak.lock()) alive->stop();
   };
@@ -352,6 +351,7 @@ asio::awaitable<void> Forwarding::talk_to_client([[maybe_unused]] std::shared_pt
 asio::awaitable<bool> Forwarding::send_body() {
   PieceParser& parser = client_.parser;
   parser.body_limit(boost::none);
+  client_.buffer.reserve(kReadBytes);  // that is how much one read takes
   const bool chunked = parser.chunked();
   Deadline silence(executor_);
   error_code error;

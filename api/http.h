@@ -29,6 +29,7 @@ struct Request {
   std::string source;       // "10.0.0.5:41234"
   std::string via{};        // as in Peer
   std::string certificate;  // DER of the client's certificate, not yet verified; empty: none
+  unsigned version = 11;    // of HTTP: 10 or 11
   bool websocket = false;   // a whole websocket upgrade (RFC 6455): a 101 with a tunnel can follow
 
   // Value of the first header of this (lower-case) name, or empty.

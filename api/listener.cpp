@@ -130,6 +130,7 @@ std::shared_ptr<Request> to_request(const http::request_header<>& in, const Peer
   auto request = std::make_shared<Request>();
   request->websocket = is_websocket(in);
   request->id = random_hex(8);
+  request->version = in.version();
   request->method = std::string(in.method_string());
   const std::string_view target(in.target().data(), in.target().size());
   const auto question = target.find('?');

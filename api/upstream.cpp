@@ -75,11 +75,11 @@ bool is_front_proxy_header(std::string_view name) {
   return plain.starts_with("x-remote-");
 }
 
-std::string upstream_head(const Request& head, unsigned version, const UpstreamIdentity& as, const std::string& framing,
+std::string upstream_head(const Request& head, const UpstreamIdentity& as, const std::string& framing,
                           bool add_forwarded_for) {
   const std::vector<std::string> own = hop_by_hop(head);
   std::string text = head.method + " " + head.path + (head.query.empty() ? "" : "?" + head.query) +
-                     (version == 10 ? " HTTP/1.0\r\n" : " HTTP/1.1\r\n");
+                     (head.version == 10 ? " HTTP/1.0\r\n" : " HTTP/1.1\r\n");
   std::string forwarded_for;
   for (const auto& [name, value] : head.headers) {
     if (is_front_proxy_header(name) || std::find(own.begin(), own.end(), name) != own.end()) continue;
@@ -425,8 +425,8 @@ asio::awaitable<Result<UpstreamAnswer>> Upstreams::State::ask(std::shared_ptr<co
   bool closes = false;
   for (const auto& [name, value] : request->headers) closes = closes || (name == "connection" && is_equal(value, "close"));
   if (closes) framing += "connection: close\r\n";
-  const std::string text = upstream_head(*request, 11, as, framing, false) + request->body;
-  const bool repeatable = request->method == "GET" || request->method == "HEAD";
+  const std::string text = upstream_head(*request, as, framing, false) + request->body;
+  const bool repeatable = request->version == 11 && (request->method == "GET" || request->method == "HEAD");
   for (Reuse reuse = repeatable ? Reuse::yes : Reuse::no;; reuse = Reuse::no) {
     Result<LinkPtr> link = co_await acquire(Plane::supervisor, as, reuse);
     if (!link) co_return link.error();

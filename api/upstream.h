@@ -136,7 +136,7 @@ bool is_front_proxy_header(std::string_view name);
 // The head of a request as it goes to an upstream: `head` without what is between it and us alone (Connection and what
 // it names, Transfer-Encoding, Content-Length, X-Remote-*), and with who asks. `framing`: lines that say how long the body
 // is and what becomes of the connection.
-std::string upstream_head(const Request& head, unsigned version, const UpstreamIdentity& as, const std::string& framing,
+std::string upstream_head(const Request& head, const UpstreamIdentity& as, const std::string& framing,
                           bool add_forwarded_for);
 
 }  // namespace ledger::api

@@ -36,13 +36,14 @@ TEST(UpstreamHead, CarriesWhatIsTheClientsAndNothingElse) {
                                   {"te", "trailers"},
                                   {"transfer-encoding", "chunked"},
                                   {"accept", "*/*"}});
-  EXPECT_EQ(upstream_head(request, 11, {}, "", false), "GET /api?a=b HTTP/1.1\r\nhost: k3s\r\naccept: */*\r\n\r\n");
+  EXPECT_EQ(upstream_head(request, {}, "", false), "GET /api?a=b HTTP/1.1\r\nhost: k3s\r\naccept: */*\r\n\r\n");
 }
 
 TEST(UpstreamHead, SaysAsWhomToAKubeApiserver) {
   const UpstreamIdentity as{UpstreamIdentity::Kind::front_proxy, "system:node:web-1", {"system:nodes", "more"}};
-  const Request request = asking({{"host", "k3s"}, {"x-forwarded-for", "10.9.9.9"}, {"connection", "x-remote-user"}});
-  EXPECT_EQ(upstream_head(request, 10, as, "connection: close\r\n", true),
+  Request request = asking({{"host", "k3s"}, {"x-forwarded-for", "10.9.9.9"}, {"connection", "x-remote-user"}});
+  request.version = 10;
+  EXPECT_EQ(upstream_head(request, as, "connection: close\r\n", true),
             "GET /api?a=b HTTP/1.0\r\nhost: k3s\r\nx-forwarded-for: 10.9.9.9, fd00::1\r\nx-remote-user: system:node:web-1\r\n"
             "x-remote-group: system:nodes\r\nx-remote-group: more\r\nconnection: close\r\n\r\n");
 }

@@ -164,6 +164,7 @@ def kinds_of_requests(world, csr):
         yield "config no token", "GET", supervisor + "config", [], b"", None, True
         yield "config with certificate", "GET", supervisor + "config", [a], b"", node_certificate, True
         yield "config closing", "GET", supervisor + "config", [a, ("Connection", "close")], b"", None, True
+        yield "config HTTP/1.0", "GET", supervisor + "config", [a], b"", None, True
         yield "HEAD config", "HEAD", supervisor + "config", [a], b"", None, True
         yield "cacerts", "GET", "/cacerts", [], b"", None, False
         yield "ping", "GET", "/ping", [], b"", None, False

@@ -33,6 +33,7 @@ constexpr std::chrono::seconds kIdleFor{30};
 constexpr std::chrono::seconds kFreshFor{2};
 constexpr std::size_t kContexts = 1024;
 constexpr std::chrono::hours kContextLife{12};
+constexpr std::chrono::seconds kLeastHeld{2}, kMostHeld{300}, kSteady{120};
 
 std::string key_of(const UpstreamIdentity& as) {
   switch (as.kind) {
@@ -300,6 +301,9 @@ void Upstreams::State::note(std::size_t target, bool answers, const std::string&
     if (!answers) it.cause = cause;
     if (it.answers == answers || stopping) return;
     const auto now = steady_clock::now();
+    // One that comes and goes is not told of every time: the log would be full of it.
+    if (answers && now - it.changed < it.held) return;
+    if (!answers) it.held = now - it.changed < kSteady ? std::min(std::max(it.held * 2, kLeastHeld), kMostHeld) : kLeastHeld;
     it.answers = answers;
     if (answers) it.cause.clear();
     it.since = Time::now();

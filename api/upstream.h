@@ -9,7 +9,8 @@
 // X-Remote-* from outside never goes along, in whatever spelling.
 //
 // Which: the first that answers, in the order given; the others are reserves. Each is asked for /ping every few
-// seconds; one that does not answer, or cannot be connected to, is passed over until it does.
+// seconds; one that does not answer, or cannot be connected to, is passed over until it does, and for 2 s at least: longer
+// (up to 5 min) where it comes and goes. Where none answers the first is tried all the same.
 //
 // Hides Beast, connections kept between requests, TLS towards the upstream (its certificate must be signed by the
 // server CA and carry the URL's host). Threads: every call from any thread, none blocks.

@@ -116,6 +116,7 @@ struct Upstreams::State : std::enable_shared_from_this<Upstreams::State> {
     Time since;
     std::string certificate;  // PEM, the last one that it showed
     std::chrono::steady_clock::time_point changed = std::chrono::steady_clock::now();
+    std::chrono::seconds held{0};  // so long it counts as lost, once it is
   };
   State(boost::asio::io_context& context, Options given, const Issuer& signer)
       : io(context), options(std::move(given)), issuer(signer), timer(io) {}

@@ -163,13 +163,26 @@ class Link:
         self.tls.sendall(data if isinstance(data, bytes) else data.encode("latin1"))
 
     def end_writing(self):
-        """close_notify, and reading goes on: what kubectl exec does at the end of its input."""
+        """close_notify, and reading goes on: what kubectl exec does at the end of its input.
+
+        OpenSSL looks for the peer's close_notify at once, and takes data that it finds for an error that cannot be undone; so the socket is
+        another one, and empty, while it does.
+        """
+        near, far = socket.socketpair()
+        number = self.tls.fileno()
+        real = os.dup(number)
+        os.dup2(near.fileno(), number)
         self.tls.setblocking(False)
         try:
             self.tls.unwrap()
         except ssl.SSLWantReadError:
             pass
+        os.dup2(real, number)
+        os.close(real)
         self.tls.settimeout(20)
+        os.write(number, far.recv(4096))
+        near.close()
+        far.close()
 
     def more(self):
         """False at the end."""

@@ -34,11 +34,15 @@ class World:
         self.dir = pathlib.Path(self.directory)
         self.k3s = K3sLike(args.k3s_like, self.dir, generation, **upstream)
         self.front = Front(args.ledger, self.dir, self.k3s, mode)
-        # Agents are told to come to where the ledger is: else they leave it after `apiservers`.
-        self.k3s.stop()
-        self.k3s.options["advertise"] = "127.0.0.1:%d" % self.front.port
-        self.k3s.start()
-        need(eventually(lambda: self.ask(self.front, "GET", "/version")[0] == 200), "the ledger does not find its upstream")
+        try:
+            # Agents are told to come to where the ledger is: else they leave it after `apiservers`.
+            self.k3s.stop()
+            self.k3s.options["advertise"] = "127.0.0.1:%d" % self.front.port
+            self.k3s.start()
+            need(eventually(lambda: self.ask(self.front, "GET", "/version")[0] == 200), "the ledger does not find its upstream")
+        except BaseException:
+            self.__exit__(True)
+            raise
         self.admin = self.k3s.tls("client-admin")
 
     def __enter__(self):
